@@ -11,7 +11,8 @@ same at width 1.0), and the attention map is resized with `nearest`, as in PyTor
 
 import math
 
-from mindspore import nn, ops
+import numpy as np
+from mindspore import Tensor, nn, ops
 from mindspore.common.initializer import HeUniform, Uniform
 
 from src.errors import UserError, nearest
@@ -99,6 +100,34 @@ def build_batch_norm(channels):
     return nn.BatchNorm2d(channels, eps=1e-5, momentum=0.9)
 
 
+@ops.constexpr
+def bicubic_weights(size_in, size_out):
+    """(size_out, size_in) float32 matrix that resizes one axis: cubic convolution with a = -0.75 as in PyTorch,
+    half-pixel centres, borders repeated. MindSpore's own kernel takes a = -0.5 on CPU, so devices would differ.
+    """
+    a = -0.75
+    position = (np.arange(size_out) + 0.5) * size_in / size_out - 0.5
+    first = np.floor(position).astype(np.int64) - 1
+    weights = np.zeros((size_out, size_in))
+    for tap in range(4):
+        distance = np.abs(position - (first + tap))
+        near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
+        far = a * (((distance - 5) * distance + 8) * distance - 4)
+        column = np.clip(first + tap, 0, size_in - 1)
+        np.add.at(weights, (np.arange(size_out), column), np.where(distance <= 1, near, far))
+    return Tensor(weights.astype(np.float32))
+
+
+def resize(x, size, mode):
+    """Resize (N, C, H, W) to (N, C, *size); `mode` is one of `UP_SAMPLINGS`, each as in PyTorch."""
+    if mode == "bicubic":
+        x = ops.matmul(bicubic_weights(x.shape[2], size[0]), x)  # (h, H) x (N, C, H, W) -> (N, C, h, W)
+        return ops.matmul(x, bicubic_weights(x.shape[3], size[1]).T)  # (N, C, h, W) x (W, w) -> (N, C, h, w)
+    if mode == "nearest":
+        return ops.interpolate(x, size=size, mode="nearest")
+    return ops.interpolate(x, size=size, mode="bilinear", align_corners=mode == "bilinear_align_corners")
+
+
 class ConvBnAct(nn.Cell):
     """Convolution, batch normalisation and, unless switched off, ReLU: (N, C, H, W) -> (N, C', H', W')."""
 
@@ -182,9 +211,7 @@ class DFCAttention(nn.SequentialCell):
         self.pool = pools[down_sampling]
         self.gate = gates[gate]
         self.gate_first = gate_position == "before_up_sampling"
-        self.mode = "bilinear" if up_sampling == "bilinear_align_corners" else up_sampling
-        # `nearest` has no corners to align and accepts no value
-        self.align_corners = None if up_sampling == "nearest" else up_sampling == "bilinear_align_corners"
+        self.up_sampling = up_sampling
 
     def construct(self, x, size):
         attention = self.halve(x)
@@ -192,7 +219,7 @@ class DFCAttention(nn.SequentialCell):
             attention = cell(attention)
         if self.gate is not None and self.gate_first:
             attention = self.gate(attention)
-        attention = ops.interpolate(attention, size=size, mode=self.mode, align_corners=self.align_corners)
+        attention = resize(attention, size, self.up_sampling)
         if self.gate is not None and not self.gate_first:
             attention = self.gate(attention)
         return attention
@@ -201,7 +228,7 @@ class DFCAttention(nn.SequentialCell):
         """(N, C, H, W) -> (N, C, H // 2, W // 2)."""
         if self.pool is not None:
             return self.pool(x)
-        return ops.interpolate(x, size=(x.shape[2] // 2, x.shape[3] // 2), mode="bilinear", align_corners=False)
+        return resize(x, (x.shape[2] // 2, x.shape[3] // 2), "bilinear")
 
 
 class GhostModule(nn.Cell):
