@@ -1,0 +1,5 @@
+"""GhostNetV2 for MindSpore. Importing any part first sets the environment that MindSpore reads when it starts."""
+
+from src.runtime import prepare_environment
+
+prepare_environment()

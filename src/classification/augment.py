@@ -1,0 +1,73 @@
+"""Image transforms: (PIL image, numpy Generator) -> PIL image. The names and rules are torchvision's."""
+
+import math
+
+from PIL import Image, ImageEnhance
+
+RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+CROP_ATTEMPTS = 10
+
+
+class CenterCrop:
+    """Resize the shorter side to `resize` pixels, crop the central `size` x `size`. Uses no randomness."""
+
+    def __init__(self, size, resize, interpolation="bicubic"):
+        self.size, self.resize, self.resampling = size, resize, RESAMPLING[interpolation]
+
+    def __call__(self, image, generator=None):
+        width, height = image.size
+        short = min(width, height)
+        scaled = (int(self.resize * width / short), int(self.resize * height / short))
+        if scaled != image.size:
+            image = image.resize(scaled, self.resampling)
+        left, top = (round((side - self.size) / 2) for side in image.size)
+        return image.crop((left, top, left + self.size, top + self.size))
+
+
+class TrainTransform:
+    """Random resized crop, horizontal flip, colour jitter.
+
+    Args:
+        size: side of the result in pixels.
+        crop_scale: range of the crop's share of the area.
+        crop_ratio: range of its width over height, drawn on a logarithmic scale.
+        flip: probability of a horizontal flip.
+        color_jitter: brightness, contrast and saturation are scaled by 1 - x to 1 + x, in random order.
+        interpolation: 'bilinear' or 'bicubic'.
+    """
+
+    def __init__(self, size, crop_scale, crop_ratio, flip=0.5, color_jitter=0.0, interpolation="bicubic"):
+        self.size, self.resampling = size, RESAMPLING[interpolation]
+        self.crop_scale, self.crop_ratio = crop_scale, crop_ratio
+        self.flip, self.color_jitter = flip, color_jitter
+
+    def __call__(self, image, generator):
+        box = draw_crop(*image.size, self.crop_scale, self.crop_ratio, generator)
+        image = image.crop(box).resize((self.size, self.size), self.resampling)
+        if generator.random() < self.flip:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        return jitter(image, self.color_jitter, generator) if self.color_jitter > 0 else image
+
+
+def draw_crop(width, height, scale, ratio, generator):
+    """Random (left, top, right, bottom) of the wanted area and aspect; the centre where ten draws do not fit."""
+    for _ in range(CROP_ATTEMPTS):
+        area = width * height * generator.uniform(*scale)
+        aspect = math.exp(generator.uniform(math.log(ratio[0]), math.log(ratio[1])))
+        crop_width, crop_height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < crop_width <= width and 0 < crop_height <= height:
+            left = int(generator.integers(0, width - crop_width + 1))
+            top = int(generator.integers(0, height - crop_height + 1))
+            return left, top, left + crop_width, top + crop_height
+    aspect = min(max(width / height, ratio[0]), ratio[1])
+    crop_width, crop_height = min(width, round(height * aspect)), min(height, round(width / aspect))
+    left, top = (width - crop_width) // 2, (height - crop_height) // 2
+    return left, top, left + crop_width, top + crop_height
+
+
+def jitter(image, strength, generator):
+    """Scale brightness, contrast and saturation, each by a factor of its own, in random order."""
+    enhancers = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
+    for index in generator.permutation(len(enhancers)):
+        image = enhancers[index](image).enhance(generator.uniform(max(0.0, 1 - strength), 1 + strength))
+    return image

@@ -1,0 +1,146 @@
+"""Image folders as data pipelines: `SPLIT/CLASS/*.jpg` -> batches of normalised images and labels.
+
+Decoding, resizing and cropping are Pillow's, as in timm and torchvision: MindSpore's own C++ resize is
+another function and shifts a published accuracy. All randomness of a sample comes from (seed, epoch,
+index), so it depends neither on the number of workers nor on where a run was resumed.
+"""
+
+import os
+from pathlib import Path
+
+import mindspore.dataset as ds
+import numpy as np
+from mindspore.dataset import vision
+from PIL import Image
+
+from src.errors import UserError, nearest
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
+SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "validation", "test")}
+
+
+def is_image(path: Path) -> bool:
+    """Whether the file's ending is that of a picture; hidden files are not pictures."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
+def find_split(root, split: str) -> Path:
+    """Folder of a split: ROOT/train or ROOT/val; for evaluation also ROOT itself, if it has no such folders.
+
+    Raises:
+        UserError: if there is none.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder; --data_url or data.path names it")
+    for name in SPLIT_FOLDERS[split]:
+        if (root / name).is_dir():
+            return root / name
+    if split == "train" or any((root / name).is_dir() for names in SPLIT_FOLDERS.values() for name in names):
+        raise UserError(f"{root}: has no folder {SPLIT_FOLDERS[split][0]!r}")
+    return root
+
+
+def list_samples(folder: Path, class_names=()):
+    """Class names, image paths and labels of a folder of class folders, in sorted order.
+
+    Args:
+        folder: holds one folder a class.
+        class_names: names in index order; empty: the sorted folder names. The folder may lack some of them.
+
+    Raises:
+        UserError: for a folder that is no class, or a class without images.
+    """
+    folders = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    if not folders:
+        raise UserError(f"{folder}: holds no class folders")
+    indices = {name: index for index, name in enumerate(class_names or folders)}
+    paths, labels = [], []
+    for name in folders:
+        if name not in indices:
+            raise UserError(f"{folder / name}: is no class of this network{nearest(name, indices)}")
+        found = sorted(path for path in (folder / name).rglob("*") if is_image(path))
+        if not found:
+            raise UserError(f"{folder / name}: holds no images ({', '.join(IMAGE_SUFFIXES)})")
+        paths += found
+        labels += [indices[name]] * len(found)
+    return tuple(indices), paths, np.array(labels, np.int32)
+
+
+def load_image(path) -> Image.Image:
+    """Decode a picture of any format and mode to RGB.
+
+    Raises:
+        UserError: naming the file, if it is missing or broken.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except Exception as error:  # Pillow's decoders raise almost anything on broken files
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{path}: is not a whole image: {reason}") from None
+
+
+class Samples:
+    """Endless source of (key, label), key = (epoch, index); each pass over it is the next epoch.
+
+    Args:
+        labels: int32 (N,).
+        seed: of the order of each epoch.
+        shuffle: whether the order is random.
+        rank, ranks: this process takes every `ranks`-th sample, beginning at `rank`.
+        first_epoch: number of the first pass.
+    """
+
+    def __init__(self, labels, seed=0, shuffle=False, rank=0, ranks=1, first_epoch=0):
+        self.labels, self.seed, self.shuffle = labels, seed, shuffle
+        self.rank, self.ranks = rank, ranks
+        self.next_epoch = first_epoch
+
+    def __len__(self):
+        return len(range(self.rank, len(self.labels), self.ranks))
+
+    def __iter__(self):
+        epoch = self.next_epoch
+        self.next_epoch += 1
+        order = np.arange(len(self.labels))
+        if self.shuffle:
+            np.random.default_rng((self.seed, epoch)).shuffle(order)
+        for index in order[self.rank :: self.ranks]:
+            yield np.array((epoch, index), np.int64), self.labels[index]
+
+
+class LoadSample:
+    """Pipeline operation: key (epoch, index) -> uint8 (size, size, 3)."""
+
+    def __init__(self, paths, transform, seed):
+        self.paths = [os.fspath(path) for path in paths]
+        self.transform = transform
+        self.seed = seed
+
+    def __call__(self, key):
+        epoch, index = (int(number) for number in key)
+        # a key of another length than the shuffle's, so that the two streams never meet
+        generator = np.random.default_rng((self.seed, epoch, index))
+        return np.asarray(self.transform(load_image(self.paths[index]), generator))
+
+
+def build_dataset(samples, paths, transform, batch_size, mean, std, seed=0, workers=None, drop_remainder=False):
+    """Batches of (image, label): float32 (B, 3, H, W), normalised, and int32 (B,).
+
+    Args:
+        samples: `Samples`.
+        paths: image files, by index.
+        transform: (PIL image, numpy Generator) -> PIL image of fixed size.
+        mean, std: of each channel, for values in [0, 1].
+        workers: threads that decode; None: one a processor core.
+        drop_remainder: leave the last batch out if it is not full.
+    """
+    workers = workers or os.cpu_count() or 1
+    dataset = ds.GeneratorDataset(samples, ["image", "label"], shuffle=False, num_parallel_workers=1)
+    dataset = dataset.map(LoadSample(paths, transform, seed), "image", num_parallel_workers=workers)
+    normalise = vision.Normalize([255 * value for value in mean], [255 * value for value in std])
+    dataset = dataset.map([normalise, vision.HWC2CHW()], "image", num_parallel_workers=workers)
+    return dataset.batch(batch_size, drop_remainder=drop_remainder)

@@ -1,0 +1,76 @@
+"""Settings of the classification task: what its YAML files may say besides the common sections."""
+
+from dataclasses import dataclass, field
+from typing import Literal, Optional, Tuple
+
+from src.config import BackboneSettings, Config, number
+from src.errors import UserError
+from src.ghostnetv2 import MIN_INPUT_SIZE
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class NetworkSettings(BackboneSettings):
+    """Backbone and classifier; `dropout` is in front of the classifier."""
+
+    num_classes: int = number(1000, 1)
+    dropout: float = number(0.2, 0.0, 0.99)
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Where the pictures are and what the network sees of them.
+
+    `class_names` in index order; empty: the sorted folder names of the split. `image_size` is the side of the
+    network's input; evaluation resizes the shorter side to `eval_resize` and crops the centre.
+    `workers` null: one a processor core.
+    """
+
+    path: str = "data/imagenet"
+    class_names: Tuple[str, ...] = ()
+    image_size: int = number(224, MIN_INPUT_SIZE)
+    eval_resize: int = number(256, 1)
+    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
+    mean: Tuple[float, float, float] = number(IMAGENET_MEAN, 0.0, 1.0)
+    std: Tuple[float, float, float] = number(IMAGENET_STD, 1e-6, 1.0)
+    workers: Optional[int] = number(None, 1)
+
+    def __post_init__(self):
+        if self.eval_resize < self.image_size:
+            raise UserError(f"eval_resize: {self.eval_resize} is smaller than image_size {self.image_size}")
+
+
+@dataclass(frozen=True)
+class AugmentSettings:
+    """Random resized crop (share of the area, width over height), horizontal flip, colour jitter."""
+
+    crop_scale: Tuple[float, float] = number((0.08, 1.0), 0.0, 1.0)
+    crop_ratio: Tuple[float, float] = number((3 / 4, 4 / 3), 1e-3)
+    flip: float = number(0.5, 0.0, 1.0)
+    color_jitter: float = number(0.0, 0.0, 1.0)
+
+    def __post_init__(self):
+        for name in ("crop_scale", "crop_ratio"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise UserError(f"{name}: [{low}, {high}] is not in rising order")
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """Cross-entropy; with smoothing s, the true class gets 1 - s and s is spread evenly over all classes."""
+
+    label_smoothing: float = number(0.1, 0.0, 0.99)
+
+
+@dataclass(frozen=True)
+class ClassificationConfig(Config):
+    """All settings of a classification run."""
+
+    task: Literal["classification"] = "classification"
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    data: DataSettings = field(default_factory=DataSettings)
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
+    loss: LossSettings = field(default_factory=LossSettings)

@@ -1,0 +1,39 @@
+"""The tasks of this project: the only place that knows them all."""
+
+from typing import Protocol
+
+from src.classification.settings import ClassificationConfig
+from src.classification.task import ClassificationTask
+
+TASKS = {"classification": (ClassificationConfig, ClassificationTask)}
+SCHEMAS = {name: schema for name, (schema, _) in TASKS.items()}
+
+
+class Task(Protocol):
+    """What the entry points ask of a task. It owns no loop, optimizer or checkpoint."""
+
+    best_metric: str  # key of `evaluate`'s result; the checkpoint with its highest value is kept
+    config: object  # the settings, completed by what the data tell
+
+    def build_dataset(self, split, runtime, first_epoch=0):
+        """mindspore.dataset pipeline of 'train' or 'val'."""
+
+    def build_network(self):
+        """nn.Cell with raw outputs."""
+
+    def attach_loss(self, network):
+        """nn.Cell: the dataset's columns -> scalar loss."""
+
+    def evaluate(self, network, dataset) -> dict:
+        """{metric: number} over the whole dataset."""
+
+    def build_export_network(self, network):
+        """(nn.Cell, {input name: shape without the batch}, output names)."""
+
+    def predict(self, network, paths, output_dir=None):
+        """Yield lines of text about pictures; write drawings, if any, into `output_dir`."""
+
+
+def create_task(config) -> Task:
+    """The task that `config.task` names."""
+    return TASKS[config.task][1](config)
