@@ -11,17 +11,11 @@ from pathlib import Path
 import mindspore.dataset as ds
 import numpy as np
 from mindspore.dataset import vision
-from PIL import Image
 
 from src.errors import UserError, nearest
+from src.images import find_images, load_image
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
 SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "validation", "test")}
-
-
-def is_image(path: Path) -> bool:
-    """Whether the file's ending is that of a picture; hidden files are not pictures."""
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
 def find_split(root, split: str) -> Path:
@@ -59,28 +53,10 @@ def list_samples(folder: Path, class_names=()):
     for name in folders:
         if name not in indices:
             raise UserError(f"{folder / name}: is no class of this network{nearest(name, indices)}")
-        found = sorted(path for path in (folder / name).rglob("*") if is_image(path))
-        if not found:
-            raise UserError(f"{folder / name}: holds no images ({', '.join(IMAGE_SUFFIXES)})")
+        found = find_images(folder / name)
         paths += found
         labels += [indices[name]] * len(found)
     return tuple(indices), paths, np.array(labels, np.int32)
-
-
-def load_image(path) -> Image.Image:
-    """Decode a picture of any format and mode to RGB.
-
-    Raises:
-        UserError: naming the file, if it is missing or broken.
-    """
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except Exception as error:  # Pillow's decoders raise almost anything on broken files
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{path}: is not a whole image: {reason}") from None
 
 
 class Samples:

@@ -7,12 +7,13 @@ from mindspore import Tensor
 from tqdm import tqdm
 
 from src.classification.augment import CenterCrop, TrainTransform
-from src.classification.dataset import Samples, build_dataset, find_split, list_samples, load_image
+from src.classification.dataset import Samples, build_dataset, find_split, list_samples
 from src.classification.loss import ClassificationLoss
 from src.classification.metrics import TOP, ClassificationMetrics
 from src.classification.settings import ClassificationConfig
 from src.errors import UserError
 from src.ghostnetv2 import create_network
+from src.images import load_image
 
 
 class ClassificationTask:

@@ -1,0 +1,33 @@
+"""Evaluate a checkpoint: python eval.py --checkpoint_path FILE --data_url DIR"""
+
+import json
+
+from src.checkpoint import load_weights, write_text
+from src.command_line import add_overrides, build_parser, read_config, run
+from src.runtime import init_runtime
+from src.tasks import SCHEMAS, create_task
+
+
+def parse_arguments():
+    parser = build_parser(__doc__)
+    parser.add_argument("--checkpoint_path", required=True, metavar="FILE", help="weights to evaluate")
+    parser.add_argument("--output", metavar="FILE", help="write the result as JSON")
+    add_overrides(parser)
+    return parser.parse_args()
+
+
+def main():
+    arguments = parse_arguments()
+    config = read_config(arguments, SCHEMAS, arguments.overrides, arguments.checkpoint_path)
+    runtime = init_runtime(config.runtime.device_target, config.runtime.seed, config.runtime.graph_mode)
+    task = create_task(config)
+    network = task.build_network()
+    load_weights(network, arguments.checkpoint_path)
+    result = task.evaluate(network, task.build_dataset("val", runtime))
+    if arguments.output:
+        write_text(arguments.output, json.dumps(result, indent=2) + "\n")
+    print("result:", result, "ckpt=", arguments.checkpoint_path)
+
+
+if __name__ == "__main__":
+    run(main)

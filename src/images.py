@@ -1,0 +1,46 @@
+"""Finding and decoding picture files, for every task."""
+
+from pathlib import Path
+
+from PIL import Image
+
+from src.errors import UserError
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
+
+
+def is_image(path: Path) -> bool:
+    """Whether the file's ending is that of a picture; hidden files are not pictures."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
+def find_images(path: Path) -> list:
+    """The file `path` itself, or all pictures below the folder `path`, sorted.
+
+    Raises:
+        UserError: if there are none.
+    """
+    if not path.is_dir():
+        if not path.exists():
+            raise UserError(f"{path}: no such file or folder")
+        return [path]
+    found = sorted(file for file in path.rglob("*") if is_image(file))
+    if not found:
+        raise UserError(f"{path}: holds no images ({', '.join(IMAGE_SUFFIXES)})")
+    return found
+
+
+def load_image(path) -> Image.Image:
+    """Decode a picture of any format and mode to RGB.
+
+    Raises:
+        UserError: naming the file, if it is missing or broken.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except Exception as error:  # Pillow's decoders raise almost anything on broken files
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{path}: is not a whole image: {reason}") from None
