@@ -1,6 +1,7 @@
 """What the entry points share on the command line: flags, settings, and how a run ends."""
 
 import argparse
+import os
 import re
 import sys
 from pathlib import Path
@@ -56,6 +57,9 @@ def run(main) -> None:
     """Run an entry point: a user's mistake prints one line and exits with 2, Ctrl-C exits with 130."""
     try:
         main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)

@@ -148,7 +148,9 @@ def load_config(path, schemas, overrides=()) -> Config:
     task = tree.content.get("task", Value("classification", str(path)))
     if task.content not in schemas:
         allowed = ", ".join(schemas)
-        raise UserError(f"{task.source}: task: {task.content!r} is not one of {allowed}{nearest(task.content, schemas)}")
+        raise UserError(
+            f"{task.source}: task: {task.content!r} is not one of {allowed}{nearest(task.content, schemas)}"
+        )
     return build_settings(schemas[task.content], tree, "")
 
 

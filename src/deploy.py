@@ -45,10 +45,9 @@ def compare_outputs(expected, actual, path) -> float:
     Raises:
         UserError: if it is more than `TOLERANCE` of the largest value.
     """
-    difference, scale = 0.0, 1.0
-    for ours, theirs in zip(expected, actual):
-        difference = max(difference, float(np.abs(ours.asnumpy() - theirs.asnumpy()).max()))
-        scale = max(scale, float(np.abs(ours.asnumpy()).max()))
+    pairs = [(ours.asnumpy(), theirs.asnumpy()) for ours, theirs in zip(expected, actual)]
+    difference = float(np.max([np.abs(ours - theirs).max() for ours, theirs in pairs]))
+    scale = max(1.0, *(float(np.abs(ours).max()) for ours, _ in pairs))
     if not difference <= TOLERANCE * scale:  # nan fails too
         raise UserError(f"{path}: not written: the exported network differs from the original by {difference:.3g}")
     return difference

@@ -2,7 +2,8 @@
 
 import math
 
-from mindspore import Tensor, nn, ops
+import mindspore
+from mindspore import Parameter, Tensor, nn, ops
 
 
 def build_schedule(
@@ -60,26 +61,43 @@ def build_optimizer(parameters, name, rates, weight_decay, momentum, betas, epsi
     return nn.Momentum(groups, rates, momentum)
 
 
-_shrink = ops.MultitypeFuncGraph("shrink")
+_adamw = ops.MultitypeFuncGraph("adamw")
 
 
-@_shrink.register("Tensor", "Tensor", "Tensor")
-def _shrink_weight(rate, decay, parameter):
-    return ops.assign(parameter, parameter * (1 - rate * decay))
+@_adamw.register("Function", "Tuple", "Tensor", "Bool", "Tensor", "Tensor", "Tensor", "Tensor")
+def _update_adamw(adam, constants, keep, decayed, parameter, moment1, moment2, gradient):
+    if decayed:
+        ops.assign(parameter, parameter * keep)
+    adam(parameter, moment1, moment2, *constants, gradient)
+    return True
 
 
-class AdamW(nn.Adam):
+class AdamW(nn.Optimizer):
     """Adam with bias correction and decoupled weight decay (Loshchilov & Hutter, ICLR 2019), as in PyTorch.
 
-    MindSpore's `nn.AdamWeightDecay` has no bias correction, its `nn.Adam` no decoupled decay.
+    MindSpore's `nn.AdamWeightDecay` has no bias correction, its `nn.Adam` no decoupled decay. One detail is
+    the kernel's: epsilon is added before the bias correction, not behind it.
     """
 
     def __init__(self, parameters, learning_rate, weight_decay=0.01, betas=(0.9, 0.999), epsilon=1e-8):
-        super().__init__(parameters, learning_rate, beta1=betas[0], beta2=betas[1], eps=epsilon)
-        self.shrinking = tuple(p for p in self._parameters if decays(p)) if weight_decay > 0 else ()
-        self.decay = tuple(Tensor(weight_decay) for _ in self.shrinking)
+        super().__init__(learning_rate, parameters)
+        self.beta1, self.beta2 = betas
+        self.epsilon = epsilon
+        self.decay = weight_decay
+        self.decayed = tuple(weight_decay > 0 and decays(parameter) for parameter in self._parameters)
+        self.moment1 = self._parameters.clone(prefix="moment1", init="zeros")
+        self.moment2 = self._parameters.clone(prefix="moment2", init="zeros")
+        self.beta1_power = Parameter(Tensor(1.0, mindspore.float32), name="beta1_power")
+        self.beta2_power = Parameter(Tensor(1.0, mindspore.float32), name="beta2_power")
+        self.adam = ops.Adam()
 
     def construct(self, gradients):
-        if len(self.shrinking) > 0:
-            self.hyper_map(ops.partial(_shrink, self.get_lr()), self.decay, self.shrinking)
-        return super().construct(gradients)
+        # depends on the gradients, or the graph may decay a weight before the last read of it
+        rate = ops.depend(self.get_lr(), gradients)
+        self.assignadd(self.global_step, self.global_step_increase_tensor)
+        beta1_power, beta2_power = self.beta1_power * self.beta1, self.beta2_power * self.beta2
+        ops.assign(self.beta1_power, beta1_power)
+        ops.assign(self.beta2_power, beta2_power)
+        constants = (beta1_power, beta2_power, rate, self.beta1, self.beta2, self.epsilon)
+        update = ops.partial(_adamw, self.adam, constants, 1 - rate * self.decay)
+        return self.hyper_map(update, self.decayed, self._parameters, self.moment1, self.moment2, gradients)

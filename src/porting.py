@@ -28,7 +28,7 @@ def to_pytorch_name(name: str) -> str:
         index, module = int(block[1]), block[2]
         stage = max(stage for stage, start in enumerate(STAGE_STARTS) if start <= index)
         prefix = f"blocks.{stage}.{index - STAGE_STARTS[stage]}."
-    leaf = BATCH_NORM_NAMES[leaf] if leaf in BATCH_NORM_NAMES else leaf
+    leaf = BATCH_NORM_NAMES.get(leaf, leaf)
     return f"{prefix}{_to_pytorch_module(module)}.{leaf}"
 
 

@@ -61,3 +61,11 @@ def copy_weights(model, network):
         assert tuple(parameter.shape) == weights[name].shape, name
         parameter.set_data(mindspore.Tensor(weights[name].astype(np.float32)))
     return network.set_train(False)
+
+
+@pytest.fixture(autouse=True)
+def graph_mode():
+    """Every test starts in graph mode; MindSpore's own default is PyNative."""
+    import mindspore
+
+    mindspore.set_context(mode=mindspore.GRAPH_MODE)

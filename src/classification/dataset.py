@@ -111,10 +111,11 @@ def build_dataset(samples, paths, transform, batch_size, mean, std, seed=0, work
         paths: image files, by index.
         transform: (PIL image, numpy Generator) -> PIL image of fixed size.
         mean, std: of each channel, for values in [0, 1].
-        workers: threads that decode; None: one a processor core.
+        workers: threads that decode, at most one a processor core; None: just that.
         drop_remainder: leave the last batch out if it is not full.
     """
-    workers = workers or os.cpu_count() or 1
+    cores = os.cpu_count() or 1  # MindSpore refuses more workers than that
+    workers = min(workers or cores, cores)
     dataset = ds.GeneratorDataset(samples, ["image", "label"], shuffle=False, num_parallel_workers=1)
     dataset = dataset.map(LoadSample(paths, transform, seed), "image", num_parallel_workers=workers)
     normalise = vision.Normalize([255 * value for value in mean], [255 * value for value in std])

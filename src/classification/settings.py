@@ -25,7 +25,7 @@ class DataSettings:
 
     `class_names` in index order; empty: the sorted folder names of the split. `image_size` is the side of the
     network's input; evaluation resizes the shorter side to `eval_resize` and crops the centre.
-    `workers` null: one a processor core.
+    `workers` decode pictures; null, and at most, one a processor core.
     """
 
     path: str = "data/imagenet"

@@ -1,0 +1,60 @@
+"""Transforms against torchvision's, and their distributions."""
+
+import numpy as np
+import pytest
+from conftest import reference
+from PIL import Image
+
+from src.classification.augment import CenterCrop, TrainTransform, draw_crop, jitter
+
+
+def picture(width, height, seed=0):
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8))
+
+
+@pytest.mark.parametrize("size", [(300, 200), (200, 301), (64, 64), (37, 500), (1000, 65)])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_center_crop_equals_torchvision(size, interpolation):
+    transforms = reference("torchvision.transforms")
+    mode = transforms.InterpolationMode(interpolation)
+    theirs = transforms.Compose([transforms.Resize(72, mode), transforms.CenterCrop(64)])
+    image = picture(*size)
+    assert np.array_equal(np.asarray(CenterCrop(64, 72, interpolation)(image)), np.asarray(theirs(image)))
+
+
+def test_crops_have_torchvisions_distribution():
+    transforms, torch = reference("torchvision.transforms"), reference("torch")
+    torch.manual_seed(0)
+    generator = np.random.default_rng(0)
+    image = Image.new("RGB", (120, 80))
+    ours = np.array([draw_crop(120, 80, (0.2, 1.0), (0.75, 1.33), generator) for _ in range(4000)])
+    assert (ours[:, :2] >= 0).all() and (ours[:, 2] <= 120).all() and (ours[:, 3] <= 80).all()
+    draw = transforms.RandomResizedCrop.get_params
+    theirs = np.array([draw(image, [0.2, 1.0], [0.75, 1.33]) for _ in range(4000)])  # top, left, height, width
+    theirs = np.stack((theirs[:, 1], theirs[:, 0], theirs[:, 1] + theirs[:, 3], theirs[:, 0] + theirs[:, 2]), 1)
+    for ours_i, theirs_i in zip(ours.T, theirs.T):
+        deciles = np.linspace(0.1, 0.9, 9)
+        # standard error of a decile is about 1 pixel here
+        assert np.abs(np.quantile(ours_i, deciles) - np.quantile(theirs_i, deciles)).max() < 5
+
+
+def test_an_impossible_crop_falls_back_to_the_centre():
+    generator = np.random.default_rng(0)
+    assert draw_crop(1000, 40, (0.9, 1.0), (0.75, 4 / 3), generator) == (473, 0, 526, 40)
+
+
+def test_flip_probability():
+    image = picture(8, 8)
+    pixels, flipped = np.asarray(image), np.asarray(image)[:, ::-1]
+    generator = np.random.default_rng(0)
+    transform = TrainTransform(8, (1.0, 1.0), (1.0, 1.0), flip=0.3)
+    results = [np.asarray(transform(image, generator)) for _ in range(500)]
+    assert all(np.array_equal(r, pixels) or np.array_equal(r, flipped) for r in results)
+    assert 0.24 < np.mean([np.array_equal(r, flipped) for r in results]) < 0.36
+
+
+def test_jitter_scales_brightness_within_its_range():
+    generator = np.random.default_rng(0)
+    grey = Image.new("RGB", (4, 4), (100, 100, 100))  # contrast and saturation leave plain grey as it is
+    levels = [np.asarray(jitter(grey, 0.4, generator))[0, 0, 0] for _ in range(300)]
+    assert 60 <= min(levels) < 70 and 130 < max(levels) <= 140

@@ -1,0 +1,50 @@
+"""Loss against PyTorch's, metrics against a hand-computed case and PyTorch."""
+
+import numpy as np
+import pytest
+from conftest import reference
+from mindspore import Tensor, nn
+
+from src.classification.loss import ClassificationLoss
+from src.classification.metrics import ClassificationMetrics
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+def test_loss_equals_pytorch(label_smoothing):
+    torch = reference("torch")
+    rng = np.random.default_rng(0)
+    logits, labels = 3 * rng.standard_normal((9, 5)).astype(np.float32), rng.integers(0, 5, 9).astype(np.int32)
+    ours = ClassificationLoss(nn.Identity(), label_smoothing)(Tensor(logits), Tensor(labels)).asnumpy()
+    theirs = torch.nn.functional.cross_entropy(
+        torch.from_numpy(logits), torch.from_numpy(labels).long(), label_smoothing=label_smoothing
+    )
+    assert ours == pytest.approx(theirs.item(), rel=1e-6)
+
+
+def test_metrics_by_hand():
+    metrics = ClassificationMetrics()
+    # scores fall with the index, so label 0 is best, 4 is fifth, 5 is sixth
+    logits = np.array([[5.0, 4.0, 3.0, 2.0, 1.0, 0.0]] * 3)
+    metrics.update(logits[:2], np.array([0, 4]))
+    metrics.update(logits[2:], np.array([5]))
+    result = metrics.result()
+    log_sum = np.log(np.exp(logits[0]).sum())
+    assert result["top_1_accuracy"] == pytest.approx(1 / 3)
+    assert result["top_5_accuracy"] == pytest.approx(2 / 3)
+    assert result["loss"] == pytest.approx(((log_sum - 5) + (log_sum - 1) + (log_sum - 0)) / 3)
+    assert result["images"] == 3
+
+
+def test_metrics_equal_pytorch_and_survive_large_logits():
+    torch = reference("torch")
+    rng = np.random.default_rng(1)
+    logits, labels = (1000 * rng.standard_normal((50, 20))).astype(np.float32), rng.integers(0, 20, 50)
+    metrics = ClassificationMetrics()
+    for part in np.array_split(np.arange(50), 7):
+        metrics.update(logits[part], labels[part])
+    t_logits, t_labels = torch.from_numpy(logits), torch.from_numpy(labels)
+    best = t_logits.topk(5).indices == t_labels[:, None]
+    result = metrics.result()
+    assert result["top_1_accuracy"] == pytest.approx(best[:, 0].double().mean().item())
+    assert result["top_5_accuracy"] == pytest.approx(best.any(1).double().mean().item())
+    assert result["loss"] == pytest.approx(torch.nn.functional.cross_entropy(t_logits, t_labels).item(), rel=1e-5)

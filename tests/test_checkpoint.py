@@ -1,0 +1,128 @@
+"""Weights files: strict loading, atomic writing."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import mindspore
+import numpy as np
+import pytest
+from conftest import PROJECT
+from mindspore import Tensor, nn
+
+from src.checkpoint import atomic_path, load_weights, read_weights, save_weights, write_text
+from src.errors import UserError
+
+
+class Net(nn.Cell):
+    def __init__(self, channels=4, more=False):
+        super().__init__()
+        self.conv = nn.Conv2d(3, channels, 3)
+        self.bn = nn.BatchNorm2d(channels)
+        self.more = nn.Dense(2, 2) if more else None
+
+
+def randomise(network, seed=0):
+    rng = np.random.default_rng(seed)
+    for parameter in network.get_parameters():
+        parameter.set_data(Tensor(rng.standard_normal(parameter.shape).astype(np.float32)))
+    return network
+
+
+def test_round_trip(tmp_path):
+    network, other = randomise(Net()), Net()
+    save_weights(network, tmp_path / "new" / "a.ckpt")
+    load_weights(other, tmp_path / "new" / "a.ckpt")
+    values = {p.name: p.asnumpy() for p in network.get_parameters()}
+    assert set(values) == {
+        "conv.weight",
+        "bn.gamma",
+        "bn.beta",
+        "bn.moving_mean",
+        "bn.moving_variance",
+    }
+    for parameter in other.get_parameters():
+        assert np.array_equal(parameter.asnumpy(), values[parameter.name])
+    assert os.listdir(tmp_path / "new") == ["a.ckpt"]
+    assert os.access(tmp_path / "new" / "a.ckpt", os.W_OK)
+
+
+def test_reads_what_mindspore_itself_saves(tmp_path):
+    network = randomise(Net())
+    mindspore.save_checkpoint(network, str(tmp_path / "a.ckpt"), append_dict={"epoch_num": 3})
+    weights = read_weights(tmp_path / "a.ckpt")
+    assert np.array_equal(weights["conv.weight"], network.conv.weight.asnumpy())
+
+
+@pytest.mark.parametrize(
+    ("saved", "needed", "message"),
+    [
+        ({}, {"more": True}, "2 missing (more.weight, more.bias)"),
+        ({"more": True}, {}, "2 unexpected (more.weight, more.bias)"),
+        ({"channels": 5}, {}, "5 wrong shape (conv.weight is (5, 3, 3, 3), needs (4, 3, 3, 3), "),
+    ],
+)
+def test_misfits_are_listed_and_nothing_is_loaded(tmp_path, saved, needed, message):
+    save_weights(Net(**saved), tmp_path / "a.ckpt")
+    network = randomise(Net(**needed))
+    before = [p.asnumpy().copy() for p in network.get_parameters()]
+    with pytest.raises(UserError) as error:
+        load_weights(network, tmp_path / "a.ckpt")
+    assert message in str(error.value) and "\n" not in str(error.value)
+    assert all(np.array_equal(a, p.asnumpy()) for a, p in zip(before, network.get_parameters()))
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"\x00" * 1000], ids=["empty", "text", "zeros"])
+def test_files_that_are_no_checkpoint(tmp_path, content):
+    path = tmp_path / "a.ckpt"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="is not a whole MindSpore checkpoint"):
+        load_weights(Net(), path)
+
+
+def test_truncated_missing_and_folder(tmp_path):
+    save_weights(Net(), tmp_path / "a.ckpt")
+    content = (tmp_path / "a.ckpt").read_bytes()
+    (tmp_path / "b.ckpt").write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match="b.ckpt: "):
+        load_weights(Net(), tmp_path / "b.ckpt")
+    with pytest.raises(UserError, match="c.ckpt: no such file"):
+        load_weights(Net(), tmp_path / "c.ckpt")
+    with pytest.raises(UserError, match="is a folder"):
+        load_weights(Net(), tmp_path)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    write_text(tmp_path / "a.txt", "old")
+    with pytest.raises(RuntimeError), atomic_path(tmp_path / "a.txt") as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+KILLED = """
+import sys
+from mindspore import nn
+from src.checkpoint import save_weights
+network = nn.Dense(1000, 1000)
+while True:
+    save_weights(network, sys.argv[1])
+    print("saved", flush=True)
+"""
+
+
+def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path):
+    path = tmp_path / "a.ckpt"
+    for delay in (0.0, 0.013, 0.031, 0.047):
+        process = subprocess.Popen(
+            [sys.executable, "-c", KILLED, str(path)], cwd=PROJECT, stdout=subprocess.PIPE, text=True
+        )
+        process.stdout.readline()
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        assert read_weights(path)["weight"].shape == (1000, 1000)

@@ -1,0 +1,125 @@
+"""Settings: inheritance, overrides, round trip, and one clear line for every mistake."""
+
+import dataclasses
+
+import pytest
+from conftest import PROJECT
+
+from src.classification.settings import ClassificationConfig
+from src.config import dump_config, load_config, parse_override
+from src.errors import UserError
+from src.tasks import SCHEMAS
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write_file(text, name="config.yaml"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    return write_file
+
+
+def load(path, *overrides):
+    return load_config(path, SCHEMAS, [parse_override(text) for text in overrides])
+
+
+def test_defaults_bases_and_overrides(write):
+    write("network: {num_classes: 7, dropout: 0.5}\ntrain:\n  epochs: 3\n", "bases/first.yaml")
+    write("base: bases/first.yaml\ntrain:\n  batch_size: 5\n", "second.yaml")
+    path = write("base: second.yaml\nnetwork:\n  dropout: 1e-1\nschedule: {learning_rate: 1}\n")
+    config = load(path, "train.epochs=9", "data.class_names=[a, b]", "runtime.device_target=CPU")
+    assert (config.network.num_classes, config.network.dropout) == (7, 0.1)
+    assert (config.train.epochs, config.train.batch_size) == (9, 5)
+    assert config.schedule.learning_rate == 1.0 and isinstance(config.schedule.learning_rate, float)
+    assert config.data.class_names == ("a", "b")
+    assert config.runtime.device_target == "CPU"
+    assert config.optimizer == ClassificationConfig().optimizer
+
+
+def test_empty_file_is_all_defaults(write):
+    assert load(write("")) == ClassificationConfig()
+
+
+def test_settings_are_frozen(write):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        load(write("")).train.epochs = 3
+
+
+def test_round_trip(write):
+    config = load(write("network: {dfc_blocks: [2, 3]}\ndata: {class_names: ['0', 'yes', 'null', 'a: b', 'é']}\n"))
+    assert load(write(dump_config(config))) == config
+
+
+@pytest.mark.parametrize("path", sorted((PROJECT / "configs").rglob("*.yaml")), ids=lambda path: path.name)
+def test_every_config_loads_and_has_a_header(path):
+    assert load(path)
+    text = path.read_text()
+    assert text.startswith("# ") and "python " in text and "Hardware" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("optimzer: {name: sgd}", "config.yaml:1: unknown key 'optimzer' (did you mean 'optimizer'?)"),
+        ("train:\n  epocs: 3", "config.yaml:2: unknown key 'train.epocs' (did you mean 'epochs'?)"),
+        ("data:\n  zzz: 3", "config.yaml:2: unknown key 'data.zzz'; allowed: path, class_names,"),
+        ("train:\n  epochs: many", "config.yaml:2: train.epochs: 'many' is not a whole number"),
+        ("train:\n  epochs: 2.5", "config.yaml:2: train.epochs: 2.5 is not a whole number"),
+        ("train:\n  epochs: true", "config.yaml:2: train.epochs: True is not a whole number"),
+        ("train:\n  epochs: 0", "config.yaml:2: train.epochs: 0 is out of range: at least 1"),
+        ("train:\n  epochs:", "config.yaml:2: train.epochs: None is not a whole number"),
+        ("network: {dropout: .nan}", "config.yaml:1: network.dropout: nan is out of range: at least 0.0 and at most"),
+        ("runtime: {graph_mode: 1}", "config.yaml:1: runtime.graph_mode: 1 is not true or false"),
+        ("optimizer:\n  name: adamv", "config.yaml:2: optimizer.name: 'adamv' is not one of adamw, sgd (did you mean"),
+        ("runtime: {device_target: gpu}", "config.yaml:1: runtime.device_target: 'gpu' is not one of Ascend, GPU, CPU"),
+        ("network: {name: ghostnetv2_1_3}", "(did you mean 'ghostnetv2_1_3x'?)"),
+        (
+            "network: {dfc_blocks: [16]}",
+            "config.yaml:1: network.dfc_blocks: 16 is out of range: at least 0 and at most",
+        ),
+        ("network: {dfc_kernel_size: 4}", "config.yaml:1: network.dfc_kernel_size: 4 is not odd"),
+        ("data: {mean: [0.5, 0.5]}", "config.yaml:1: data.mean: [0.5, 0.5] has 2 items, needs 3"),
+        ("data: {mean: 0.5}", "config.yaml:1: data.mean: 0.5 is not a list"),
+        ("data: {image_size: 32}", "config.yaml:1: data.image_size: 32 is out of range: at least 33"),
+        ("data: {image_size: 300}", "config.yaml:1: data.eval_resize: 256 is smaller than image_size 300"),
+        ("augment: {crop_scale: [1, 0.5]}", "config.yaml:1: augment.crop_scale: [1.0, 0.5] is not in rising order"),
+        ("train: 3", "config.yaml:1: train: is a section, it needs keys, not 3"),
+        ("task: clasification", "config.yaml:1: task: 'clasification' is not one of"),
+        ("train: {epochs: 1}\ntrain: {epochs: 2}", "config.yaml:2: train: is given twice"),
+        ("train: [", "config.yaml:1: not valid YAML"),
+        ("- 1", "config.yaml: holds no mapping of settings"),
+        ("base: missing.yaml", "missing.yaml: No such file or directory"),
+        ("base: config.yaml", "is its own base"),
+    ],
+)
+def test_mistakes_in_a_file(write, text, message):
+    with pytest.raises(UserError) as error:
+        load(write(text))
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("epochs", "command line: 'epochs' is not of the form section.key=value"),
+        ("train.epochs=x", "command line: train.epochs: 'x' is not a whole number"),
+        ("train.epoch=3", "command line: unknown key 'train.epoch' (did you mean 'epochs'?)"),
+        ("trian.epochs=3", "command line: unknown key 'trian' (did you mean 'train'?)"),
+        ("train=3", "command line: train: is a section"),
+        ("train.epochs.more=3", "command line: train.epochs:"),
+        ("train.epochs=[", "command line: train.epochs: '[' is not valid YAML"),
+    ],
+)
+def test_mistakes_on_the_command_line(write, override, message):
+    with pytest.raises(UserError) as error:
+        load(write("train: {epochs: 1}"), override)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_an_error_in_a_base_names_the_base(write):
+    write("train:\n  epochs: -1\n", "first.yaml")
+    with pytest.raises(UserError, match=r"first\.yaml:2: train\.epochs"):
+        load(write("base: first.yaml"))

@@ -1,0 +1,170 @@
+"""The commands, as a user types them: one small run from data to prediction, Ctrl-C, and mistakes."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import PROJECT
+from PIL import Image
+
+SMALL = ["data.image_size=33", "data.eval_resize=33", "train.batch_size=4", "evaluation.batch_size=4", "data.workers=2"]
+CONFIG = str(PROJECT / "configs" / "classification" / "digits.yaml")
+
+
+def command(script, *arguments):
+    return [sys.executable, str(PROJECT / script), *map(str, arguments)]
+
+
+def call(script, *arguments, cwd):
+    return subprocess.run(command(script, *arguments), cwd=cwd, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with a data set of bright and dark pictures: 9 to train, 5 to validate."""
+    root = tmp_path_factory.mktemp("commands")
+    rng = np.random.default_rng(0)
+    for split, counts in (("train", (5, 4)), ("val", (3, 2))):
+        for name, count, level in zip(("bright", "dark"), counts, (160, 0)):
+            for number in range(count):
+                path = root / "data" / split / name / f"{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(rng.integers(level, level + 96, (36, 40, 3), np.uint8)).save(path)
+    return root
+
+
+@pytest.fixture(scope="module")
+def trained(folder):
+    """The same after `train.py`, run folder `run`."""
+    arguments = ("--config", CONFIG, "--data_url", "data", "--num_classes", 2, "--output_dir", "run", "train.epochs=2")
+    result = call("train.py", *arguments, *SMALL, cwd=folder)
+    assert result.returncode == 0, result.stderr
+    return folder, result.stdout
+
+
+def test_train_leaves_a_whole_run_folder(trained):
+    folder, output = trained
+    assert sorted(path.name for path in (folder / "run").iterdir()) == [
+        "best.ckpt",
+        "config.yaml",
+        "curves.png",
+        "evaluate.sh",
+        "last.ckpt",
+        "metrics.csv",
+        "train.log",
+    ]
+    assert "epoch 2/2" in output
+    assert "evaluate with: python eval.py --config run/config.yaml --checkpoint_path run/best.ckpt" in output
+    rows = list(csv.DictReader((folder / "run" / "metrics.csv").open()))
+    assert [(row["epoch"], row["step"], row["images"]) for row in rows] == [("1", "2", "5"), ("2", "4", "5")]
+    assert len((folder / "run" / "train.log").read_text().splitlines()) == 2
+    with Image.open(folder / "run" / "curves.png") as image:
+        assert image.size == (1200, 360)
+
+
+def test_evaluate_counts_every_image(trained):
+    folder, _ = trained
+    result = call("eval.py", "--checkpoint_path", "run/last.ckpt", "--output", "result.json", cwd=folder)
+    assert result.returncode == 0, result.stderr
+    last = result.stdout.splitlines()[-1]
+    metrics = json.loads((folder / "result.json").read_text())
+    assert re.fullmatch(r"result: \{'top_1_accuracy': .*\} ckpt= run/last.ckpt", last)
+    assert metrics["images"] == 5
+    rows = list(csv.DictReader((folder / "run" / "metrics.csv").open()))
+    assert metrics["top_1_accuracy"] == pytest.approx(float(rows[-1]["top_1_accuracy"]))
+    assert metrics["loss"] == pytest.approx(float(rows[-1]["loss"]), rel=1e-4)
+
+
+def test_export_and_not_twice(trained):
+    folder, _ = trained
+    arguments = ("--checkpoint_path", "run/best.ckpt", "--file_name", "net", "--file_format", "MINDIR")
+    result = call("export.py", *arguments, cwd=folder)
+    assert result.returncode == 0, result.stderr
+    assert "exported net.mindir" in result.stdout and "loaded back" in result.stdout
+    result = call("export.py", *arguments, cwd=folder)
+    assert (result.returncode, result.stderr) == (2, "error: net.mindir: exists; --force overwrites it\n")
+
+
+def test_predict_names_the_classes(trained):
+    folder, _ = trained
+    Image.new("RGBA", (50, 44), "white").convert("P").save(folder / "palette.png")
+    result = call(
+        "scripts/predict.py", "data/val/dark", "palette.png", "--checkpoint_path", "run/best.ckpt", cwd=folder
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count(" dark\n") == result.stdout.count(" bright\n") == 3
+    shares = [float(share) for share in re.findall(r"([\d.]+)%  (?:dark|bright)", result.stdout)]
+    assert np.allclose(np.reshape(shares, (3, 2)).sum(1), 100, atol=0.02)
+
+
+def test_ctrl_c_keeps_the_last_weights(folder):
+    arguments = ("--config", CONFIG, "--data_url", "data", "--num_classes", 2, "--output_dir", "stopped")
+    process = subprocess.Popen(
+        command("train.py", *arguments, *SMALL, "train.epochs=100000"),
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    metrics = folder / "stopped" / "metrics.csv"
+    deadline = time.monotonic() + 300
+    while not metrics.exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert "interrupted; the weights so far are in stopped/last.ckpt" in errors
+    assert not [path for path in os.listdir(folder / "stopped") if path.startswith(".")]
+
+
+def mistakes(folder):
+    """(script, arguments, what the error line must contain)."""
+    data = ("--config", CONFIG, "--data_url", "data", "--num_classes", "2", "--output_dir", "wrong")
+    return {
+        "no data": ("train.py", ("--config", CONFIG, "--data_url", "nowhere"), "nowhere: no such folder"),
+        "no config": ("train.py", ("--config", "x.yaml"), "x.yaml: No such file or directory"),
+        "key": ("train.py", (*data, "train.epoch=3"), "unknown key 'train.epoch' (did you mean 'epochs'?)"),
+        "classes": ("train.py", (*data[:4],), "has 2 classes, the network 10; --num_classes 2"),
+        "device": ("train.py", (*data, "--device_target", "Ascend"), "device_target='Ascend' is not on this machine"),
+        "no checkpoint": ("eval.py", ("--checkpoint_path", "no.ckpt"), "no.ckpt: no such file"),
+        "misfit": (
+            "eval.py",
+            ("--checkpoint_path", "run/best.ckpt", "network.name=ghostnet_1x"),
+            "unexpected (blocks.2.ghost1.short_conv.0.conv.weight",
+        ),
+        "folder exists": ("train.py", (*data[:-1], "run", *SMALL), "run: exists and is not empty"),
+        "no image": ("scripts/predict.py", ("no.png", "--checkpoint_path", "run/best.ckpt"), "no.png: no such file"),
+    }
+
+
+@pytest.mark.parametrize("name", mistakes(None))
+def test_mistakes_end_in_one_line(trained, name):
+    folder, _ = trained
+    script, arguments, message = mistakes(folder)[name]
+    if name == "device" and os.path.exists("/dev/davinci_manager"):
+        pytest.skip("this machine has an Ascend device")
+    result = call(script, *arguments, cwd=folder)
+    assert result.returncode == 2, result.stderr
+    assert message in result.stderr and result.stderr.startswith("error: "), result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_broken_picture_in_the_middle_of_training_is_named(folder):
+    shutil.copytree(folder / "data", folder / "broken")
+    picture = folder / "broken" / "train" / "dark" / "2.png"
+    picture.write_bytes(picture.read_bytes()[:500])
+    arguments = ("--config", CONFIG, "--data_url", "broken", "--num_classes", 2, "--output_dir", "broken_run")
+    result = call("train.py", *arguments, *SMALL, cwd=folder)
+    assert result.returncode == 2
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("error: broken/train/dark/2.png: is not a whole image: "), result.stderr
+    assert "Traceback" not in result.stderr
