@@ -67,10 +67,10 @@ def run(main) -> None:
         _fail(str(error))
     except RuntimeError as error:
         # MindSpore's data pipeline wraps what its workers raise in a long text of its own
-        wrapped = re.search(r"UserError: (.*)", str(error))
+        wrapped = re.findall(rf"^{UserError.__module__}\.UserError: (.*)$", str(error), re.MULTILINE)
         if not wrapped:
             raise
-        _fail(wrapped[1].strip())
+        _fail(wrapped[-1])
 
 
 def _fail(message: str) -> None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from src.errors import UserError
 
@@ -41,6 +41,8 @@ def load_image(path) -> Image.Image:
             return image.convert("RGB")
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
+    except UnidentifiedImageError:
+        raise UserError(f"{path}: is not a whole image: unknown format") from None
     except Exception as error:  # Pillow's decoders raise almost anything on broken files
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{path}: is not a whole image: {reason}") from None
