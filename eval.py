@@ -3,15 +3,16 @@
 import json
 
 from src.checkpoint import load_weights, write_text
-from src.command_line import add_overrides, build_parser, read_config, run
+from src.command_line import add_overrides, add_weights, build_parser, read_config, run
 from src.runtime import init_runtime
 from src.tasks import SCHEMAS, create_task
 
 
 def parse_arguments():
     parser = build_parser(__doc__)
-    parser.add_argument("--checkpoint_path", required=True, metavar="FILE", help="weights to evaluate")
+    add_weights(parser)
     parser.add_argument("--output", metavar="FILE", help="write the result as JSON")
+    parser.add_argument("--output_dir", metavar="DIR", help="write details, such as predictions, as CSV")
     add_overrides(parser)
     return parser.parse_args()
 
@@ -22,8 +23,11 @@ def main():
     runtime = init_runtime(config.runtime.device_target, config.runtime.seed, config.runtime.graph_mode)
     task = create_task(config)
     network = task.build_network()
-    load_weights(network, arguments.checkpoint_path)
-    result = task.evaluate(network, task.build_dataset("val", runtime))
+    print(load_weights(network, arguments.checkpoint_path, arguments.weights))
+    details = arguments.output_dir if runtime.is_main else None
+    result = task.evaluate(network, task.build_dataset("val", runtime), details)
+    if not runtime.is_main:
+        return
     if arguments.output:
         write_text(arguments.output, json.dumps(result, indent=2) + "\n")
     print("result:", result, "ckpt=", arguments.checkpoint_path)

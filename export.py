@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from src.checkpoint import load_weights
-from src.command_line import add_overrides, build_parser, read_config, run
+from src.command_line import add_overrides, add_weights, build_parser, read_config, run
 from src.deploy import FILE_FORMATS, export
 from src.errors import UserError
 from src.runtime import init_runtime
@@ -12,7 +12,7 @@ from src.tasks import SCHEMAS, create_task
 
 def parse_arguments():
     parser = build_parser(__doc__)
-    parser.add_argument("--checkpoint_path", required=True, metavar="FILE", help="weights to export")
+    add_weights(parser)
     parser.add_argument("--file_format", choices=FILE_FORMATS, default="MINDIR", help="format of the file")
     parser.add_argument("--file_name", default="ghostnetv2", metavar="NAME", help="file to write; the ending is added")
     parser.add_argument("--batch_size", type=int, default=1, metavar="N", help="images in one call of the network")
@@ -33,7 +33,7 @@ def main():
     init_runtime(config.runtime.device_target, config.runtime.seed)
     task = create_task(config)
     network = task.build_network()
-    load_weights(network, arguments.checkpoint_path)
+    print(load_weights(network, arguments.checkpoint_path, arguments.weights))
     cell, inputs, outputs = task.build_export_network(network)
     shapes = {name: (arguments.batch_size, *shape) for name, shape in inputs.items()}
     difference = export(cell, path, arguments.file_format, shapes.values())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from src.callbacks import History, build_callbacks
 from src.checkpoint import load_weights, save_weights
-from src.command_line import DEFAULT_CONFIG, INTERRUPTED, add_overrides, build_parser, read_config, run
+from src.command_line import DEFAULT_CONFIG, INTERRUPTED, add_overrides, add_preference, build_parser, read_config, run
 from src.config import dump_config
 from src.optim import build_optimizer, build_schedule
 from src.run_folder import RunFolder
@@ -18,6 +18,8 @@ from src.train_step import TrainStep
 def parse_arguments():
     parser = build_parser(__doc__)
     parser.add_argument("--pre_trained", metavar="FILE", help="checkpoint to start from")
+    parser.add_argument("--finetune", action="store_true", help="take all of --pre_trained but its classifier")
+    add_preference(parser)
     parser.add_argument("--output_dir", metavar="DIR", help="new folder for the run; default: runs/NAME-OF-CONFIG")
     add_overrides(parser)
     arguments = parser.parse_args()
@@ -36,7 +38,7 @@ def main():
     train_data, val_data = task.build_dataset("train", runtime), task.build_dataset("val", runtime)
     network = task.build_network()
     if arguments.pre_trained:
-        load_weights(network, arguments.pre_trained)
+        print(load_weights(network, arguments.pre_trained, arguments.weights, arguments.finetune))
 
     epochs, steps = config.train.epochs, train_data.get_dataset_size()
     schedule, optimizer = config.schedule, config.optimizer

@@ -6,7 +6,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from src.checkpoint import load_weights
-from src.command_line import build_parser, read_config, run
+from src.command_line import add_weights, build_parser, read_config, run
 from src.images import find_images
 from src.runtime import init_runtime
 from src.tasks import SCHEMAS, create_task
@@ -15,7 +15,7 @@ from src.tasks import SCHEMAS, create_task
 def parse_arguments():
     parser = build_parser(__doc__)
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="pictures, or folders of pictures")
-    parser.add_argument("--checkpoint_path", required=True, metavar="FILE", help="weights")
+    add_weights(parser)
     parser.add_argument("--output_dir", metavar="DIR", help="folder for drawings, for tasks that draw")
     parser.add_argument("--set", nargs="*", default=[], metavar="section.key=value", help="settings to change")
     return parser.parse_args()
@@ -28,7 +28,7 @@ def main():
     init_runtime(config.runtime.device_target, config.runtime.seed, config.runtime.graph_mode)
     task = create_task(config)
     network = task.build_network()
-    load_weights(network, arguments.checkpoint_path)
+    print(load_weights(network, arguments.checkpoint_path, arguments.weights))
     for line in task.predict(network, paths, arguments.output_dir):
         print(line)
 

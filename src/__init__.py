@@ -2,4 +2,6 @@
 
 from src.runtime import prepare_environment
 
+VERSION = "0.1.0"
+
 prepare_environment()

@@ -105,7 +105,9 @@ class Evaluation(mindspore.Callback):
         parameters = run_context.original_args()
         is_last = parameters.cur_epoch_num == parameters.epoch_num
         if not self.history.interrupted and (is_last or parameters.cur_epoch_num % self.every == 0):
-            self.history.rows[-1].update(self.evaluate())
+            metrics = self.evaluate()
+            metrics.pop("images_per_second", None)  # the row has training's
+            self.history.rows[-1].update(metrics)
 
 
 class Saving(mindspore.Callback):

@@ -2,15 +2,46 @@
 
 import os
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import mindspore
 import numpy as np
+import safetensors.numpy
 from mindspore import Tensor
+from safetensors import SafetensorError
 
 from src.errors import UserError
+from src.porting import CLASSIFIER, from_pytorch, identify, is_pytorch
+from src.torch_file import UnreadableFileError, UnsafePickleError, read_torch_file
 
 NAMES_SHOWN = 3
+PREFERENCES = ("ema", "raw")
+# where PyTorch training scripts keep their weights: the averaged ones, the plain ones
+SECTIONS = {"ema": ("state_dict_ema", "model_ema", "ema"), "raw": ("state_dict", "model")}
+ORIGIN = "ghostnetv2-mindspore"  # noted in our own `.ckpt` files
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """What a weights file holds: {our parameter name: ndarray}, and where that came from."""
+
+    weights: dict
+    kind: str  # 'MindSpore checkpoint', 'PyTorch checkpoint', 'safetensors'
+    section: str = ""  # of a PyTorch checkpoint, such as 'state_dict_ema'
+    is_ours: bool = False  # written by this project
+    from_pytorch: bool = False  # had PyTorch's names
+    entries: int = 0  # in the file's own count
+
+    @property
+    def identity(self):
+        """`Identity` of the network that the weights belong to; None if unknown."""
+        return identify({name: value.shape for name, value in self.weights.items()})
+
+    def describe(self) -> str:
+        """The file in words."""
+        section = f", its {self.section}" if self.section else ""
+        return f"{self.kind}{section}: {self.identity or 'no GhostNet that this project knows'}"
 
 
 @contextmanager
@@ -43,41 +74,146 @@ def write_text(path, text: str) -> None:
 
 
 def save_weights(network, path) -> None:
-    """Write all parameters of `network`, statistics of batch normalisation among them, as a `.ckpt` file."""
+    """Write all parameters of `network`, statistics of batch normalisation among them.
+
+    Args:
+        network: nn.Cell.
+        path: `.safetensors`, or else a MindSpore checkpoint.
+    """
+    write_weights({parameter.name: parameter.asnumpy() for parameter in network.get_parameters()}, path)
+
+
+def write_weights(weights, path) -> None:
+    """Write {our parameter name: ndarray} as `.safetensors`, or else as a MindSpore checkpoint."""
+    if Path(path).suffix == ".safetensors":
+        with atomic_path(path) as temporary:
+            safetensors.numpy.save_file({name: np.ascontiguousarray(v) for name, v in weights.items()}, temporary)
+        return
     with atomic_path(path, ".ckpt") as temporary:
-        mindspore.save_checkpoint(network, str(temporary))
+        entries = [{"name": name, "data": Tensor(value)} for name, value in weights.items()]
+        mindspore.save_checkpoint(entries, str(temporary), append_dict={"origin": ORIGIN})
         temporary.chmod(0o644)  # MindSpore makes it read-only
 
 
-def read_weights(path) -> dict:
-    """{parameter name: ndarray} from a MindSpore `.ckpt` file.
+def read_weights(path, prefer="ema") -> WeightsFile:
+    """Read a weights file of any kind, recognised by its content.
+
+    Args:
+        path: MindSpore checkpoint (ours, or the official port's), PyTorch checkpoint (the authors', timm's, with
+            or without training state), or safetensors with either's names.
+        prefer: 'ema' or 'raw', where a PyTorch checkpoint has both averaged and plain weights.
 
     Raises:
-        UserError: if there is no such file, or it is no checkpoint.
+        UserError: if the file is missing, damaged, unsafe or something else.
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}, expected a checkpoint")
+        raise UserError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}, expected a weights file")
+    try:
+        with open(path, "rb") as file:
+            head = file.read(512)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    if not head:
+        raise UserError(f"{path}: is empty")
+    if head[:2] == b"PK" or (head[0] == 0x80 and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")):
+        return _read_pytorch(path, prefer)
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
+        return _read_safetensors(path)
+    if _is_text(head):
+        raise UserError(f"{path}: is a text file, not weights")
+    return _read_mindspore(path)
+
+
+def _is_text(head: bytes) -> bool:
+    printable = sum(32 <= byte < 127 or byte in b"\t\n\r" for byte in head)
+    return printable == len(head)
+
+
+def _read_pytorch(path, prefer) -> WeightsFile:
+    try:
+        content = read_torch_file(path)
+    except UnsafePickleError as error:
+        raise UserError(f"{path}: is refused: {error}") from None
+    except UnreadableFileError as error:
+        raise UserError(f"{path}: is not a whole PyTorch checkpoint: {error}") from None
+    section = ""
+    if isinstance(content, dict):
+        order = SECTIONS[prefer] + SECTIONS["raw" if prefer == "ema" else "ema"]
+        section = next((name for name in order if isinstance(content.get(name), dict)), "")
+        content = content[section] if section else content
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: holds no weights")
+    arrays = {name: value for name, value in content.items() if isinstance(value, np.ndarray)}
+    return _port(arrays, "PyTorch checkpoint", path, section)
+
+
+def _read_safetensors(path) -> WeightsFile:
+    try:
+        arrays = safetensors.numpy.load_file(path)
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: is not a whole safetensors file: {error}") from None
+    return _port(arrays, "safetensors", path)
+
+
+def _read_mindspore(path) -> WeightsFile:
     try:
         parameters = mindspore.load_checkpoint(str(path))
     except (ValueError, RuntimeError, TypeError, OSError):
-        raise UserError(f"{path}: is not a whole MindSpore checkpoint") from None
-    return {name: parameter.asnumpy() for name, parameter in parameters.items() if hasattr(parameter, "asnumpy")}
+        raise UserError(f"{path}: is not a whole MindSpore checkpoint, nor another kind of weights file") from None
+    arrays = {name: value.asnumpy() for name, value in parameters.items() if hasattr(value, "asnumpy")}
+    return WeightsFile(arrays, "MindSpore checkpoint", is_ours=parameters.get("origin") == ORIGIN, entries=len(arrays))
 
 
-def load_weights(network, path) -> None:
+def _port(arrays, kind, path, section="") -> WeightsFile:
+    if not arrays:
+        raise UserError(f"{path}: holds no weights")
+    theirs = is_pytorch(arrays)
+    weights = from_pytorch(arrays) if theirs else arrays
+    return WeightsFile(weights, kind, section, from_pytorch=theirs, entries=len(arrays))
+
+
+def load_weights(network, path, prefer="ema", finetune=False) -> str:
     """Load every parameter of `network` from the file at `path`, which must hold these and no others.
 
+    Args:
+        network: nn.Cell.
+        path, prefer: see `read_weights`.
+        finetune: leave the classifier as it is, and the file's unread.
+
+    Returns:
+        What was loaded, in words.
+
     Raises:
-        UserError: naming what is missing, unexpected and of another shape.
+        UserError: naming the file's network where it is another one, else what is missing, unexpected and of
+            another shape. Nothing is loaded then.
     """
-    weights = read_weights(path)
+    file = read_weights(path, prefer)
     parameters = {parameter.name: parameter for parameter in network.get_parameters()}
+    weights = file.weights
+    if finetune:
+        parameters, weights = (
+            {name: value for name, value in values.items() if not name.startswith(CLASSIFIER)}
+            for values in (parameters, weights)
+        )
     problems = compare(parameters, weights)
     if problems:
-        raise UserError(f"{path}: does not fit the network: {'; '.join(problems)}")
+        raise UserError(f"{path}: {_misfit(network, file)}{'; '.join(problems)}")
     for name, parameter in parameters.items():
-        parameter.set_data(Tensor(weights[name].astype(np.float32), parameter.dtype))
+        parameter.set_data(Tensor(np.asarray(weights[name], np.float32), parameter.dtype))
+    return f"{path}: {file.describe()}" + ("; its classifier is left out, a new one starts" if finetune else "")
+
+
+def _misfit(network, file) -> str:
+    """Why a file does not fit, if it belongs to another known network; a beginning of a sentence in any case."""
+    theirs = file.identity
+    ours = identify({parameter.name: parameter.shape for parameter in network.get_parameters()})
+    if theirs is None or ours is None or theirs == ours:
+        return "does not fit the network: "
+    advice = f"network.name={theirs.variant} builds that one"
+    if theirs.variant == ours.variant:
+        advice = "--finetune keeps the rest and starts a new classifier"
+    return f"holds {theirs}, the network is {ours}; {advice}; "
 
 
 def compare(parameters, weights) -> list:

@@ -6,11 +6,15 @@ import re
 import sys
 from pathlib import Path
 
+from src.checkpoint import PREFERENCES, read_weights
 from src.config import load_config, parse_override
 from src.errors import UserError
+from src.porting import Identity
 from src.runtime import DEVICE_TARGETS
 
-DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "classification" / "ghostnetv2_1x_imagenet.yaml"
+CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "classification"
+DEFAULT_CONFIG = CONFIGS / "ghostnetv2_1x_imagenet.yaml"
+OFFICIAL_PORT_CONFIG = CONFIGS / "ghostnetv2_1x_imagenet_mindspore.yaml"  # its resize is another one
 RUN_CONFIG = "config.yaml"  # the settings of a run, kept beside its checkpoints
 INTERRUPTED = 130
 
@@ -30,6 +34,17 @@ def build_parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    """`--checkpoint_path` and which of its weights."""
+    parser.add_argument("--checkpoint_path", required=True, metavar="FILE", help="weights, of MindSpore or PyTorch")
+    add_preference(parser)
+
+
+def add_preference(parser: argparse.ArgumentParser) -> None:
+    """`--weights`, for files that hold averaged and plain ones."""
+    parser.add_argument("--weights", choices=PREFERENCES, default="ema", help="which, where a file has both")
+
+
 def add_overrides(parser: argparse.ArgumentParser) -> None:
     """`section.key=value` arguments at the end of the line."""
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings to change")
@@ -38,12 +53,12 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
 def read_config(arguments, schemas, overrides, checkpoint_path=None):
     """The checked settings that the command line asks for.
 
-    Without `--config`, the settings that a run left beside its checkpoint, else `DEFAULT_CONFIG`.
+    Without `--config`, the settings that a run left beside its checkpoint, else `OFFICIAL_PORT_CONFIG` for a
+    checkpoint of the official MindSpore port, else `DEFAULT_CONFIG`.
     """
     path = arguments.config
     if path is None:
-        beside = Path(checkpoint_path).parent / RUN_CONFIG if checkpoint_path else None
-        path = beside if beside and beside.is_file() else DEFAULT_CONFIG
+        path = _config_for(checkpoint_path)
         print(f"settings: {path}")
     flags = [
         (key, getattr(arguments, flag), f"--{flag}")
@@ -51,6 +66,16 @@ def read_config(arguments, schemas, overrides, checkpoint_path=None):
         if getattr(arguments, flag) is not None
     ]
     return load_config(path, schemas, flags + [parse_override(text) for text in overrides])
+
+
+def _config_for(checkpoint_path):
+    beside = Path(checkpoint_path).parent / RUN_CONFIG
+    if beside.is_file():
+        return beside
+    file = read_weights(checkpoint_path)
+    # the official port's names are ours, but only our files say whose they are
+    from_port = file.kind == "MindSpore checkpoint" and not file.is_ours
+    return OFFICIAL_PORT_CONFIG if from_port and file.identity == Identity("ghostnetv2_1x", 1000) else DEFAULT_CONFIG
 
 
 def run(main) -> None:

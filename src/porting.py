@@ -5,6 +5,10 @@ timm (`ghostnetv2_*`, `ghostnet_*`) share one set of names.
 """
 
 import re
+from dataclasses import dataclass
+from typing import Optional
+
+from src.ghostnetv2 import BLOCKS, VARIANTS, round_channels
 
 # first block of each of PyTorch's `blocks.STAGE`; the last is the 1x1 convolution in front of the pooling
 STAGE_STARTS = (0, 1, 2, 3, 4, 5, 6, 11, 12, 16)
@@ -16,7 +20,83 @@ BATCH_NORM_NAMES = {
     "moving_variance": "running_var",
 }
 PYTORCH_BATCH_NORM_NAMES = {theirs: ours for ours, theirs in BATCH_NORM_NAMES.items()}
-IGNORED_PYTORCH_SUFFIX = "num_batches_tracked"  # a step counter that PyTorch itself uses only without momentum
+BATCH_COUNTER = "num_batches_tracked"  # PyTorch's step counter, which it uses only without momentum
+PYTORCH_LEAVES = ("running_mean", "running_var", BATCH_COUNTER)
+WRAPPERS = ("module.", "_orig_mod.")  # of data-parallel and compiled models
+CLASSIFIER = "classifier."
+
+TIMM_NAMES = {
+    "ghostnetv2_1x": "ghostnetv2_100",
+    "ghostnetv2_1_3x": "ghostnetv2_130",
+    "ghostnetv2_1_6x": "ghostnetv2_160",
+    "ghostnet_1x": "ghostnet_100",
+}
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What network a set of weights belongs to."""
+
+    variant: str
+    num_classes: Optional[int]  # None: no classifier
+
+    def __str__(self):
+        classes = "without a classifier" if self.num_classes is None else f"for {self.num_classes} classes"
+        return f"{self.variant} {classes}"
+
+
+def identify(shapes) -> Optional[Identity]:
+    """The variant and class count that {our parameter name: shape} belong to; None if it is no known variant.
+
+    Tells by the widths, by the presence of DFC attention and of squeeze-and-excitation.
+    """
+    last = shapes.get("blocks.15.ghost2.primary_conv.conv.weight")
+    if last is None or len(last) != 4:
+        return None
+    with_dfc = any(".short_conv." in name for name in shapes)
+    with_se = any(".se." in name for name in shapes)
+    for variant, options in VARIANTS.items():
+        widths = round_channels(BLOCKS[-1][1] * options["width"])
+        if (
+            last[1] == widths
+            and with_dfc == (options.get("dfc_blocks") != ())
+            and with_se == options.get("squeeze_excitation", True)
+        ):
+            classifier = shapes.get(f"{CLASSIFIER}weight")
+            return Identity(variant, None if classifier is None else int(classifier[0]))
+    return None
+
+
+def is_pytorch(names) -> bool:
+    """Whether these are PyTorch's parameter names, not MindSpore's."""
+    return any(name.rpartition(".")[2] in PYTORCH_LEAVES for name in names)
+
+
+def is_batch_norm_mean(name) -> bool:
+    """Whether our parameter `name` is the running mean of a batch normalisation: there is one for each."""
+    return name.endswith(".moving_mean")
+
+
+def strip_wrappers(names) -> dict:
+    """{name: name without the prefixes that data-parallel and compiled models add to all}."""
+    stripped = {name: name for name in names}
+    for prefix in WRAPPERS * 2:  # in either order
+        if stripped and all(name.startswith(prefix) for name in stripped.values()):
+            stripped = {name: short[len(prefix) :] for name, short in stripped.items()}
+    return stripped
+
+
+def from_pytorch(weights) -> dict:
+    """{our name: array} from {PyTorch's name: array}, batch counters left out; unknown names stay as they are."""
+    ported = {}
+    for name, short in strip_wrappers(weights).items():
+        if short.endswith(BATCH_COUNTER):
+            continue
+        try:
+            ported[from_pytorch_name(short)] = weights[name]
+        except KeyError:
+            ported[short] = weights[name]
+    return ported
 
 
 def to_pytorch_name(name: str) -> str:

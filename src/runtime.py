@@ -17,7 +17,10 @@ ONEDNN_ISA = "ONEDNN_MAX_CPU_ISA"
 FIRST_AFFECTED_ONEDNN = 3  # shipped since MindSpore 2.9 as libdnnl.so.3
 DEVICE_FILES = {"Ascend": "/dev/davinci_manager", "GPU": "/dev/nvidiactl"}
 
+LIMB = 20  # bits of a whole number that float32 still sums exactly over 16 processes
+
 _isa_set_here = False
+_ranks = 1
 
 
 @dataclass(frozen=True)
@@ -99,8 +102,49 @@ def _is_available(mindspore, target: str) -> bool:
     return True
 
 
+def _init_ranks():
+    """(rank, ranks) of this process; starts MindSpore's communication where `msrun` launched it."""
+    global _ranks
+    if "MS_ROLE" not in os.environ:
+        return 0, 1
+    import mindspore
+    from mindspore.communication import GlobalComm, get_group_size, get_rank, init
+
+    if not GlobalComm.INITED:
+        init()
+    _ranks = get_group_size()
+    mindspore.set_auto_parallel_context(
+        parallel_mode=mindspore.ParallelMode.DATA_PARALLEL, gradients_mean=True, device_num=_ranks
+    )
+    return get_rank(), _ranks
+
+
+def sum_over_ranks(values):
+    """Sum of an array over all processes of the run, the same on each.
+
+    Whole numbers are exact below 2**60; others keep about 48 bits. The devices' common ground is float32, so
+    values travel in parts.
+    """
+    import numpy as np
+
+    if _ranks == 1:
+        return values
+    from mindspore import Tensor, ops
+
+    reduce = ops.AllReduce()
+
+    def total(part):
+        return reduce(Tensor(part.astype(np.float32))).asnumpy().astype(np.float64)
+
+    if np.issubdtype(values.dtype, np.integer):
+        limbs = [total(values >> shift & (1 << LIMB) - 1) for shift in (0, LIMB)] + [total(values >> 2 * LIMB)]
+        return sum(limb.astype(np.int64) << shift for limb, shift in zip(limbs, (0, LIMB, 2 * LIMB)))
+    high = values.astype(np.float32)
+    return total(high) + total(values - high)
+
+
 def init_runtime(device_target: Optional[str] = None, seed: int = 1, graph_mode: bool = True) -> Runtime:
-    """Set MindSpore up and return where this process runs.
+    """Set MindSpore up, on all processes where `msrun` started several, and return where this one runs.
 
     Args:
         device_target: 'Ascend', 'GPU' or 'CPU'; None for the best that is there.
@@ -123,5 +167,6 @@ def init_runtime(device_target: Optional[str] = None, seed: int = 1, graph_mode:
     mindspore.set_context(
         mode=mindspore.GRAPH_MODE if graph_mode else mindspore.PYNATIVE_MODE, device_target=device_target
     )
+    rank, ranks = _init_ranks()
     mindspore.set_seed(seed)
-    return Runtime(device_target)
+    return Runtime(device_target, rank, ranks)

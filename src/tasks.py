@@ -24,8 +24,8 @@ class Task(Protocol):
     def attach_loss(self, network):
         """nn.Cell: the dataset's columns -> scalar loss."""
 
-    def evaluate(self, network, dataset) -> dict:
-        """{metric: number} over the whole dataset."""
+    def evaluate(self, network, dataset, output_dir=None) -> dict:
+        """{metric: number} over the whole dataset, on all processes together; details into `output_dir`."""
 
     def build_export_network(self, network):
         """(nn.Cell, {input name: shape without the batch}, output names)."""

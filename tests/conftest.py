@@ -48,12 +48,12 @@ def copy_weights(model, network):
     """Copy a torch model's weights into `network` by name; every parameter must be given exactly once."""
     import mindspore
 
-    from src.porting import IGNORED_PYTORCH_SUFFIX, from_pytorch_name
+    from src.porting import BATCH_COUNTER, from_pytorch_name
 
     weights = {
         from_pytorch_name(name): value.detach().numpy()
         for name, value in model.state_dict().items()
-        if not name.endswith(IGNORED_PYTORCH_SUFFIX)
+        if not name.endswith(BATCH_COUNTER)
     }
     parameters = {parameter.name: parameter for parameter in network.get_parameters()}
     assert weights.keys() == parameters.keys()

@@ -31,10 +31,11 @@ def randomise(network, seed=0):
     return network
 
 
-def test_round_trip(tmp_path):
+@pytest.mark.parametrize("name", ["a.ckpt", "a.safetensors"])
+def test_round_trip(tmp_path, name):
     network, other = randomise(Net()), Net()
-    save_weights(network, tmp_path / "new" / "a.ckpt")
-    load_weights(other, tmp_path / "new" / "a.ckpt")
+    save_weights(network, tmp_path / "new" / name)
+    load_weights(other, tmp_path / "new" / name)
     values = {p.name: p.asnumpy() for p in network.get_parameters()}
     assert set(values) == {
         "conv.weight",
@@ -45,15 +46,17 @@ def test_round_trip(tmp_path):
     }
     for parameter in other.get_parameters():
         assert np.array_equal(parameter.asnumpy(), values[parameter.name])
-    assert os.listdir(tmp_path / "new") == ["a.ckpt"]
-    assert os.access(tmp_path / "new" / "a.ckpt", os.W_OK)
+    assert os.listdir(tmp_path / "new") == [name]
+    assert os.access(tmp_path / "new" / name, os.W_OK)
+    assert read_weights(tmp_path / "new" / name).is_ours == name.endswith(".ckpt")
 
 
 def test_reads_what_mindspore_itself_saves(tmp_path):
     network = randomise(Net())
     mindspore.save_checkpoint(network, str(tmp_path / "a.ckpt"), append_dict={"epoch_num": 3})
-    weights = read_weights(tmp_path / "a.ckpt")
-    assert np.array_equal(weights["conv.weight"], network.conv.weight.asnumpy())
+    file = read_weights(tmp_path / "a.ckpt")
+    assert np.array_equal(file.weights["conv.weight"], network.conv.weight.asnumpy())
+    assert not file.is_ours
 
 
 @pytest.mark.parametrize(
@@ -74,12 +77,26 @@ def test_misfits_are_listed_and_nothing_is_loaded(tmp_path, saved, needed, messa
     assert all(np.array_equal(a, p.asnumpy()) for a, p in zip(before, network.get_parameters()))
 
 
-@pytest.mark.parametrize("content", [b"", b"hello", b"\x00" * 1000], ids=["empty", "text", "zeros"])
-def test_files_that_are_no_checkpoint(tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "is a text file, not weights"),
+        (b"\x00" * 1000, "is not a whole MindSpore checkpoint, nor another kind of weights file"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "is not a whole MindSpore checkpoint, nor another kind"),
+        (b"PK\x03\x04" + bytes(100), "is not a whole PyTorch checkpoint: "),
+        (b"\x80\x02" + bytes(100), "is not a whole PyTorch checkpoint: "),
+        (b"\x40\x00\x00\x00\x00\x00\x00\x00{" + b"x" * 100, "is not a whole safetensors file: "),
+    ],
+    ids=["empty", "text", "zeros", "picture", "zip", "pickle", "safetensors"],
+)
+def test_files_that_are_no_weights(tmp_path, content, message):
     path = tmp_path / "a.ckpt"
     path.write_bytes(content)
-    with pytest.raises(UserError, match="is not a whole MindSpore checkpoint"):
+    with pytest.raises(UserError) as error:
         load_weights(Net(), path)
+    assert str(error.value).startswith(f"{path}: {message}")
+    assert "\n" not in str(error.value)
 
 
 def test_truncated_missing_and_folder(tmp_path):
@@ -125,4 +142,4 @@ def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path):
         process.send_signal(signal.SIGKILL)
         process.wait()
         process.stdout.close()
-        assert read_weights(path)["weight"].shape == (1000, 1000)
+        assert read_weights(path).weights["weight"].shape == (1000, 1000)

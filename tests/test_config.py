@@ -65,7 +65,7 @@ def test_every_config_loads_and_has_a_header(path):
     [
         ("optimzer: {name: sgd}", "config.yaml:1: unknown key 'optimzer' (did you mean 'optimizer'?)"),
         ("train:\n  epocs: 3", "config.yaml:2: unknown key 'train.epocs' (did you mean 'epochs'?)"),
-        ("data:\n  zzz: 3", "config.yaml:2: unknown key 'data.zzz'; allowed: path, class_names,"),
+        ("data:\n  zzz: 3", "config.yaml:2: unknown key 'data.zzz'; allowed: path, class_index,"),
         ("train:\n  epochs: many", "config.yaml:2: train.epochs: 'many' is not a whole number"),
         ("train:\n  epochs: 2.5", "config.yaml:2: train.epochs: 2.5 is not a whole number"),
         ("train:\n  epochs: true", "config.yaml:2: train.epochs: True is not a whole number"),

@@ -1,35 +1,84 @@
-"""Top-1 and top-5 accuracy and mean cross-entropy, over every sample exactly once."""
+"""Top-1 and top-5 accuracy and mean cross-entropy, over every sample exactly once, on all processes together."""
+
+import csv
+import io
 
 import numpy as np
+
+from src.checkpoint import write_text
+from src.runtime import sum_over_ranks
 
 TOP = 5
 
 
 class ClassificationMetrics:
-    """Sums over batches of logits (N, classes) and labels (N,); `result` divides once, at the end."""
+    """A record of each of `count` samples; each process fills in its own, `gather` brings them together.
 
-    def __init__(self):
-        self.count = self.top_1 = self.top_5 = 0
-        self.loss = 0.0
+    Attributes:
+        best: int (count, TOP), the classes in falling order of their logits; -1 where there are fewer.
+        labels: int (count,).
+        loss, confidence: float (count,), cross-entropy and the probability of the best class.
+    """
 
-    def update(self, logits, labels):
+    def __init__(self, count):
+        self.best = np.zeros((count, TOP), np.int64)
+        self.labels = np.zeros(count, np.int64)
+        self.loss = np.zeros(count)
+        self.confidence = np.zeros(count)
+        self.seen = np.zeros(count, np.int64)
+
+    def update(self, indices, logits, labels):
+        """Record logits (N, classes) and labels (N,) of the samples `indices` (N,)."""
         logits = np.asarray(logits, np.float64)
-        rows = np.arange(len(labels))
-        # best first; equal logits in index order
-        best = np.argsort(-logits, axis=1, kind="stable")[:, :TOP]
-        hits = best == np.asarray(labels)[:, None]
+        best = np.argsort(-logits, axis=1, kind="stable")[:, :TOP]  # equal logits in index order
+        self.best[indices] = -1
+        self.best[indices, : best.shape[1]] = best
+        self.labels[indices] = labels
         shifted = logits - logits.max(axis=1, keepdims=True)
-        log_probability = shifted[rows, labels] - np.log(np.exp(shifted).sum(axis=1))
-        self.count += len(labels)
-        self.top_1 += int(hits[:, 0].sum())
-        self.top_5 += int(hits.any(axis=1).sum())
-        self.loss -= float(log_probability.sum())
+        log_sum = np.log(np.exp(shifted).sum(axis=1))
+        self.loss[indices] = log_sum - shifted[np.arange(len(labels)), labels]
+        self.confidence[indices] = np.exp(-log_sum)
+        np.add.at(self.seen, indices, 1)
+
+    def gather(self):
+        """Sum the records of all processes, each of which holds zeros for the others' samples."""
+        for name in ("best", "labels", "loss", "confidence", "seen"):
+            setattr(self, name, sum_over_ranks(getattr(self, name)))
+        if not (self.seen == 1).all():
+            raise RuntimeError(f"{int((self.seen != 1).sum())} images were not evaluated exactly once")
 
     def result(self) -> dict:
         """{'top_1_accuracy', 'top_5_accuracy': shares in [0, 1], 'loss': mean, 'images': count}."""
+        hits = self.best == self.labels[:, None]
         return {
-            "top_1_accuracy": self.top_1 / self.count,
-            "top_5_accuracy": self.top_5 / self.count,
-            "loss": self.loss / self.count,
-            "images": self.count,
+            "top_1_accuracy": float(hits[:, 0].mean()),
+            "top_5_accuracy": float(hits.any(axis=1).mean()),
+            "loss": float(self.loss.mean()),
+            "images": len(self.labels),
         }
+
+    def write_reports(self, folder, files, names):
+        """Write `per_class.csv` and `predictions.csv` into `folder`.
+
+        Args:
+            folder: pathlib.Path.
+            files: path of each sample.
+            names: of the classes, in index order.
+        """
+        hits = self.best == self.labels[:, None]
+        rows = [("class", "images", "top_1_accuracy", "top_5_accuracy")]
+        for index in np.unique(self.labels):
+            chosen = hits[self.labels == index]
+            rows.append((names[index], len(chosen), chosen[:, 0].mean(), chosen.any(axis=1).mean()))
+        _write_csv(folder / "per_class.csv", rows)
+        rows = [("image", "label", *(f"top_{place + 1}" for place in range(TOP)), "confidence", "loss")]
+        for file, label, best, confidence, loss in zip(files, self.labels, self.best, self.confidence, self.loss):
+            predicted = (names[index] if index >= 0 else "" for index in best)
+            rows.append((file, names[label], *predicted, f"{confidence:.6f}", f"{loss:.6f}"))
+        _write_csv(folder / "predictions.csv", rows)
+
+
+def _write_csv(path, rows):
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    write_text(path, text.getvalue())

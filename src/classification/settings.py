@@ -23,16 +23,22 @@ class NetworkSettings(BackboneSettings):
 class DataSettings:
     """Where the pictures are and what the network sees of them.
 
-    `class_names` in index order; empty: the sorted folder names of the split. `image_size` is the side of the
+    `class_index` folders: `class_names` in index order, or if these are empty the sorted folder names of the
+    split; imagenet: the 1000 WordNet ids, of which the folders may be a part. `val_labels` names a list of labels
+    for a validation folder without class folders, see `imagenet.read_labels`. `image_size` is the side of the
     network's input; evaluation resizes the shorter side to `eval_resize` and crops the centre.
+    `eval_decoder` pillow gives timm's pixels, mindspore those of the official MindSpore port, faster.
     `workers` decode pictures; null, and at most, one a processor core.
     """
 
     path: str = "data/imagenet"
+    class_index: Literal["folders", "imagenet"] = "folders"
     class_names: Tuple[str, ...] = ()
+    val_labels: Optional[str] = None
     image_size: int = number(224, MIN_INPUT_SIZE)
     eval_resize: int = number(256, 1)
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
+    eval_decoder: Literal["pillow", "mindspore"] = "pillow"
     mean: Tuple[float, float, float] = number(IMAGENET_MEAN, 0.0, 1.0)
     std: Tuple[float, float, float] = number(IMAGENET_STD, 1e-6, 1.0)
     workers: Optional[int] = number(None, 1)

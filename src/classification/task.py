@@ -1,19 +1,29 @@
 """Classification as a task: what train.py, eval.py and export.py need to know about it."""
 
 import dataclasses
+import time
+from pathlib import Path
 
 import numpy as np
 from mindspore import Tensor
 from tqdm import tqdm
 
 from src.classification.augment import CenterCrop, TrainTransform
-from src.classification.dataset import Samples, build_dataset, find_split, list_samples
+from src.classification.dataset import (
+    Samples,
+    build_dataset,
+    build_mindspore_operations,
+    build_pillow_operations,
+    find_split,
+    list_samples,
+)
+from src.classification.imagenet import load_classes, read_labels
 from src.classification.loss import ClassificationLoss
 from src.classification.metrics import TOP, ClassificationMetrics
 from src.classification.settings import ClassificationConfig
 from src.errors import UserError
 from src.ghostnetv2 import create_network
-from src.images import load_image
+from src.images import find_images, load_image
 
 
 class ClassificationTask:
@@ -26,41 +36,75 @@ class ClassificationTask:
 
     def __init__(self, config: ClassificationConfig):
         self.config = config
+        self.evaluated_files = []  # of the last validation set that was built
 
     def build_dataset(self, split, runtime, first_epoch=0):
-        """Pipeline of (images, labels) for 'train' or 'val'; see `build_dataset` of the dataset module.
+        """Pipeline of (images, labels) for 'train', (images, labels, indices) for 'val'.
 
         Raises:
             UserError: if the data are not there, or their classes are not the network's.
         """
-        data, network = self.config.data, self.config.network
+        data, seed = self.config.data, self.config.runtime.seed
         folder = find_split(data.path, split)
-        names, paths, labels = list_samples(folder, data.class_names)
-        if len(names) != network.num_classes:
-            raise UserError(
-                f"{folder}: has {len(names)} classes, the network {network.num_classes}; "
-                f"--num_classes {len(names)} builds one that fits"
-            )
-        self.config = dataclasses.replace(self.config, data=dataclasses.replace(data, class_names=names))
+        paths, labels = self.list_samples(folder, split)
         training = split == "train"
         batch_size = (self.config.train if training else self.config.evaluation).batch_size
-        if training and len(paths) // runtime.ranks < batch_size:
-            raise UserError(f"{folder}: has {len(paths)} images, fewer than one batch of {batch_size}")
-        seed = self.config.runtime.seed
+        if len(paths) // runtime.ranks < (batch_size if training else 1):
+            needed = f"one batch of {batch_size}" if training else "one"
+            raise UserError(
+                f"{folder}: has {len(paths)} images, too few for {needed} on each of {runtime.ranks} devices"
+            )
         samples = Samples(
             labels, seed, shuffle=training, rank=runtime.rank, ranks=runtime.ranks, first_epoch=first_epoch
         )
-        return build_dataset(
+        if data.eval_decoder == "mindspore" and not training:
+            operations = build_mindspore_operations(paths, data.image_size, data.eval_resize, data.interpolation)
+        else:
+            operations = build_pillow_operations(paths, self.build_transform(training), seed)
+        dataset = build_dataset(
             samples,
-            paths,
-            self.build_transform(training),
+            operations,
             batch_size,
             data.mean,
             data.std,
-            seed=seed,
             workers=data.workers,
             drop_remainder=training,
         )
+        if training:
+            return dataset.project(["image", "label"])
+        self.evaluated_files = paths
+        return dataset
+
+    def list_samples(self, folder, split):
+        """Image paths and int32 labels of a split; takes the class names over into `config`."""
+        data, num_classes = self.config.data, self.config.network.num_classes
+        names = load_classes()[0] if data.class_index == "imagenet" else data.class_names
+        has_folders = any(entry.is_dir() for entry in folder.iterdir())
+        if split == "val" and data.val_labels and not has_folders:
+            paths = find_images(folder)
+            labels = read_labels(data.val_labels, paths, names)
+        else:
+            names, paths, labels = list_samples(folder, names)
+        if len(names) != num_classes:
+            if data.class_index == "imagenet":
+                raise UserError(
+                    f"data.class_index: imagenet has {len(names)} classes, the network {num_classes}; "
+                    "data.class_index=folders counts the folders"
+                )
+            raise UserError(
+                f"{folder}: has {len(names)} classes, the network {num_classes}; "
+                f"--num_classes {len(names)} builds one that fits"
+            )
+        if data.class_index == "folders":
+            self.config = dataclasses.replace(self.config, data=dataclasses.replace(data, class_names=names))
+        return paths, labels
+
+    def class_names(self):
+        """Names of the classes for people, in index order."""
+        if self.config.data.class_index == "imagenet":
+            return load_classes()[1]
+        numbered = tuple(f"class {index}" for index in range(self.config.network.num_classes))
+        return self.config.data.class_names or numbered
 
     def build_transform(self, training: bool):
         """The transform of training or of evaluation."""
@@ -85,19 +129,29 @@ class ClassificationTask:
         """(images, labels) -> scalar loss."""
         return ClassificationLoss(network, self.config.loss.label_smoothing)
 
-    def evaluate(self, network, dataset) -> dict:
-        """Metrics over every image of `dataset` once; a short last batch is filled up, so one graph serves all."""
+    def evaluate(self, network, dataset, output_dir=None) -> dict:
+        """Metrics over every image once, on all processes together.
+
+        Args:
+            network: from `build_network`.
+            dataset: from `build_dataset` for 'val'. A short last batch is filled up, so one graph serves all.
+            output_dir: folder for `per_class.csv` and `predictions.csv`; None writes neither.
+        """
         network.set_train(False)
-        metrics, batch_size = ClassificationMetrics(), None
+        metrics, batch_size, start = ClassificationMetrics(len(self.evaluated_files)), None, 0.0
         batches = dataset.create_tuple_iterator(num_epochs=1, output_numpy=True)
-        for images, labels in tqdm(
-            batches, total=dataset.get_dataset_size(), desc="evaluate", unit="batch", leave=False, disable=None
-        ):
+        progress = {"total": dataset.get_dataset_size(), "desc": "evaluate", "unit": "batch", "leave": False}
+        for images, labels, indices in tqdm(batches, **progress, disable=None):
             batch_size = batch_size or len(images)
             filling = np.zeros((batch_size - len(images), *images.shape[1:]), images.dtype)
             logits = network(Tensor(np.concatenate((images, filling)))).asnumpy()
-            metrics.update(logits[: len(labels)], labels)
-        return metrics.result()
+            metrics.update(indices, logits[: len(labels)], labels)
+            start = start or time.monotonic()  # the first batch compiles the graph
+        own, seconds = metrics.seen.sum() - batch_size, time.monotonic() - start
+        metrics.gather()
+        if output_dir:
+            metrics.write_reports(Path(output_dir), self.evaluated_files, self.class_names())
+        return {**metrics.result(), "images_per_second": float(own / seconds) if own > 0 else None}
 
     def build_export_network(self, network):
         """The network to export, the shapes of its inputs without the batch, and its input and output names."""
@@ -116,7 +170,7 @@ class ClassificationTask:
         data = self.config.data
         transform = self.build_transform(training=False)
         mean, std = np.array(data.mean, np.float32), np.array(data.std, np.float32)
-        names = data.class_names or tuple(f"class {index}" for index in range(self.config.network.num_classes))
+        names = self.class_names()
         for path in paths:
             pixels = np.asarray(transform(load_image(path)), np.float32) / 255
             image = ((pixels - mean) / std).transpose(2, 0, 1)[None]  # (H, W, 3) -> (1, 3, H, W)

@@ -8,7 +8,15 @@ from conftest import reference, shared_data
 from PIL import Image
 
 from src.classification.augment import CenterCrop, TrainTransform
-from src.classification.dataset import LoadSample, Samples, build_dataset, find_split, list_samples
+from src.classification.dataset import (
+    LoadSample,
+    Samples,
+    build_dataset,
+    build_mindspore_operations,
+    build_pillow_operations,
+    find_split,
+    list_samples,
+)
 from src.errors import UserError
 from src.images import find_images, load_image
 
@@ -32,14 +40,20 @@ def read(dataset):
     """Numbers of the pictures and labels, batch by batch."""
     batches = dataset.create_tuple_iterator(num_epochs=1, output_numpy=True)
     mean, std = np.array(MEAN)[:, None, None], np.array(STD)[:, None, None]
-    return [(np.round((images * std + mean) * 255).mean((1, 2, 3)) // 10, labels) for images, labels in batches]
+    return [(np.round((images * std + mean) * 255).mean((1, 2, 3)) // 10, labels) for images, labels, _ in batches]
 
 
 def build(folder, batch_size=4, shuffle=False, drop_remainder=False, workers=2, **options):
     _, paths, labels = list_samples(folder)
     samples = Samples(labels, seed=5, shuffle=shuffle, **options)
     return build_dataset(
-        samples, paths, CenterCrop(40, 40), batch_size, MEAN, STD, workers=workers, drop_remainder=drop_remainder
+        samples,
+        build_pillow_operations(paths, CenterCrop(40, 40)),
+        batch_size,
+        MEAN,
+        STD,
+        workers=workers,
+        drop_remainder=drop_remainder,
     )
 
 
@@ -64,7 +78,7 @@ def test_epochs_shuffle_anew_and_repeat_from_the_seed(folder):
     def epochs(workers, first_epoch=0, count=3):
         dataset = build(folder, 11, shuffle=True, workers=workers, first_epoch=first_epoch)
         iterator = dataset.create_tuple_iterator(num_epochs=count, output_numpy=True)
-        return [np.concatenate([labels for _, labels in iterator]).tolist() for _ in range(count)]
+        return [np.concatenate([labels for _, labels, _ in iterator]).tolist() for _ in range(count)]
 
     first = epochs(1)
     assert first[0] != first[1] != first[2]
@@ -145,16 +159,44 @@ def test_find_images(folder):
         find_images(folder / "cow")
 
 
-def test_evaluation_sees_what_timm_sees():
-    """All pictures of the sample, grey, EXIF-rotated and tiny ones among them, within 1e-5 of timm's tensors."""
+@pytest.fixture
+def photographs(tmp_path):
+    """The 100 sample pictures, grey, EXIF-rotated and tiny ones among them, and a CMYK JPEG."""
+    cmyk = tmp_path / "cmyk.jpg"
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (300, 260, 4), np.uint8), "CMYK").save(cmyk, quality=95)
+    return [*find_images(shared_data("imagenet_samples") / "val"), cmyk]
+
+
+def images_of(operations, count):
+    dataset = build_dataset(Samples(np.zeros(count, np.int32)), operations, 16, MEAN, STD)
+    batches = dataset.create_tuple_iterator(num_epochs=1, output_numpy=True)
+    return np.concatenate([images for images, _, _ in batches])
+
+
+def test_evaluation_sees_what_timm_sees(photographs):
     timm_data = reference("timm.data")
-    paths = find_images(shared_data("imagenet_samples") / "val")
     timm_transform = timm_data.create_transform((3, 224, 224), interpolation="bicubic", crop_pct=0.875)
-    samples = Samples(np.zeros(len(paths), np.int32))
-    dataset = build_dataset(samples, paths, CenterCrop(224, 256), 16, MEAN, STD)
-    images = np.concatenate([images for images, _ in dataset.create_tuple_iterator(num_epochs=1, output_numpy=True)])
-    assert len(images) == len(paths) == 100
-    for path, image in zip(paths, images):
+    images = images_of(build_pillow_operations(photographs, CenterCrop(224, 256)), len(photographs))
+    assert len(images) == len(photographs) == 101
+    for path, image in zip(photographs, images):
         with Image.open(path) as picture:
             expected = timm_transform(picture.convert("RGB")).numpy()
         assert np.abs(image - expected).max() < 1e-5, path
+
+
+def test_mindspores_decoder_is_another_function(photographs):
+    paths = photographs[:20]
+    exact = images_of(build_pillow_operations(paths, CenterCrop(224, 256, "bilinear")), len(paths))
+    fast = images_of(build_mindspore_operations(paths, 224, 256, "bilinear"), len(paths))
+    assert fast.shape == exact.shape
+    assert 0.005 < np.abs(fast - exact).mean() < 0.2
+
+
+def test_mindspores_decoder_names_a_broken_image(folder):
+    path = folder / "cat" / "01.png"
+    path.write_bytes(b"no picture")
+    _, paths, labels = list_samples(folder)
+    dataset = build_dataset(Samples(labels), build_mindspore_operations(paths, 40, 40, "bilinear"), 4, MEAN, STD)
+    with pytest.raises(RuntimeError, match=f"UserError: {path}: is not a whole image: "):
+        read(dataset)

@@ -1,0 +1,84 @@
+"""Data-parallel evaluation: two processes on the CPU count what one does."""
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import PROJECT
+from PIL import Image
+
+from src.checkpoint import save_weights
+from src.ghostnetv2 import create_network
+from src.runtime import sum_over_ranks
+
+OVERRIDES = ["data.image_size=33", "data.eval_resize=33", "evaluation.batch_size=3", "data.workers=1"]
+SUMS = """
+import numpy as np
+from src.runtime import init_runtime, sum_over_ranks
+runtime = init_runtime("CPU")
+whole = np.array([[runtime.rank + 1, 2**55 + 1, -5]])
+real = np.array([1 / 3, 1e-9 * runtime.rank])
+np.savez(f"sums_{runtime.rank}.npz", whole=sum_over_ranks(whole), real=sum_over_ranks(real))
+"""
+
+
+def msrun(*command, cwd):
+    """Run a Python script on two CPU processes."""
+    launcher = shutil.which("msrun", path=str(Path(sys.executable).parent)) or shutil.which("msrun")
+    if launcher is None:
+        pytest.skip("msrun is not installed")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    arguments = ["--worker_num=2", "--local_worker_num=2", f"--master_port={port}", "--log_dir=logs", "--join=True"]
+    result = subprocess.run(
+        [launcher, *arguments, *map(str, command)], cwd=cwd, capture_output=True, text=True, timeout=300, check=False
+    )
+    logs = "".join(path.read_text() for path in (Path(cwd) / "logs").glob("worker_*.log"))
+    assert result.returncode == 0, result.stdout + result.stderr + logs
+    return logs
+
+
+def test_one_process_keeps_its_values():
+    assert sum_over_ranks(np.array([3])).tolist() == [3]
+
+
+def test_sums_are_exact(tmp_path):
+    (tmp_path / "sums.py").write_text(f"import sys\nsys.path.insert(0, {str(PROJECT)!r})\n{SUMS}")
+    msrun("sums.py", cwd=tmp_path)
+    for rank in (0, 1):
+        sums = np.load(tmp_path / f"sums_{rank}.npz")
+        assert sums["whole"].tolist() == [[3, 2**56 + 2, -10]]
+        assert np.abs(sums["real"] - [2 / 3, 1e-9]).max() < 1e-13
+
+
+def test_two_processes_evaluate_like_one(tmp_path):
+    rng = np.random.default_rng(0)
+    for number in range(11):  # divides by neither the batch nor the processes
+        path = tmp_path / "data" / "val" / f"class {number % 3}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (36, 40, 3), np.uint8)).save(path)
+    save_weights(create_network("ghostnetv2_1x", num_classes=3), tmp_path / "a.ckpt")
+    config = PROJECT / "configs" / "classification" / "digits.yaml"
+    command = [PROJECT / "eval.py", "--config", config, "--data_url", "data", "--num_classes", 3]
+    command += ["--checkpoint_path", "a.ckpt"]
+
+    one = [*command, "--output", "one.json", "--output_dir", "one", *OVERRIDES]
+    result = subprocess.run([sys.executable, *map(str, one)], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    logs = msrun(*command, "--output", "two.json", "--output_dir", "two", *OVERRIDES, cwd=tmp_path)
+    assert logs.count("result: {") == 1
+
+    one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
+    assert one["images"] == two["images"] == 11
+    for key in ("top_1_accuracy", "top_5_accuracy", "loss"):
+        assert one[key] == pytest.approx(two[key], abs=1e-6)
+    rows = [(tmp_path / name / "predictions.csv").read_text().splitlines() for name in ("one", "two")]
+    assert [row.split(",")[:7] for row in rows[0]] == [row.split(",")[:7] for row in rows[1]]
+    assert len(rows[0]) == 12
+    assert (tmp_path / "one" / "per_class.csv").read_text() == (tmp_path / "two" / "per_class.csv").read_text()
