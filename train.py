@@ -8,6 +8,7 @@ from src.callbacks import History, build_callbacks
 from src.checkpoint import load_weights, save_weights
 from src.command_line import DEFAULT_CONFIG, INTERRUPTED, add_overrides, add_preference, build_parser, read_config, run
 from src.config import dump_config
+from src.errors import UserError
 from src.optim import build_optimizer, build_schedule
 from src.run_folder import RunFolder
 from src.runtime import init_runtime
@@ -34,6 +35,8 @@ def main():
     config = read_config(arguments, SCHEMAS, arguments.overrides)
     settings = config.runtime
     runtime = init_runtime(settings.device_target, settings.seed, settings.graph_mode)
+    if runtime.ranks > 1:
+        raise UserError(f"training runs on one device, msrun started {runtime.ranks}; evaluation runs on any number")
     task = create_task(config)
     train_data, val_data = task.build_dataset("train", runtime), task.build_dataset("val", runtime)
     network = task.build_network()
@@ -67,7 +70,7 @@ def main():
         lambda: task.evaluate(network, val_data),
         task.best_metric,
         rates,
-        config.train.batch_size * runtime.ranks,
+        config.train.batch_size,
         config.train.evaluate_every,
     )
     print(f"{config.network.name} on {runtime.device_target}: {epochs} epochs of {steps} steps, run in {folder.path}")

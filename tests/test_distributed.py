@@ -1,6 +1,7 @@
 """Data-parallel evaluation: two processes on the CPU count what one does."""
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -36,8 +37,16 @@ def msrun(*command, cwd):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     arguments = ["--worker_num=2", "--local_worker_num=2", f"--master_port={port}", "--log_dir=logs", "--join=True"]
+    # msrun starts the `python` of the search path
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     result = subprocess.run(
-        [launcher, *arguments, *map(str, command)], cwd=cwd, capture_output=True, text=True, timeout=300, check=False
+        [launcher, *arguments, *map(str, command)],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     logs = "".join(path.read_text() for path in (Path(cwd) / "logs").glob("worker_*.log"))
     assert result.returncode == 0, result.stdout + result.stderr + logs
