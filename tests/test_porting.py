@@ -196,7 +196,7 @@ def test_a_malicious_file_is_refused_and_does_not_run(tmp_path, layout, function
 def test_a_pickle_cannot_reach_beyond_a_storage(tmp_path):
     """Sizes and strides that point outside the data, or at negative places."""
     torch = reference("torch")
-    storage = torch.arange(4, dtype=torch.float32).storage()
+    storage = torch.storage.TypedStorage([0.0, 1.0, 2.0, 3.0], dtype=torch.float32)
 
     class Forged:
         def __init__(self, *arguments):
