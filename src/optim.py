@@ -64,10 +64,10 @@ def build_optimizer(parameters, name, rates, weight_decay, momentum, betas, epsi
 _adamw = ops.MultitypeFuncGraph("adamw")
 
 
-@_adamw.register("Function", "Tuple", "Tensor", "Bool", "Tensor", "Tensor", "Tensor", "Tensor")
-def _update_adamw(adam, constants, keep, decayed, parameter, moment1, moment2, gradient):
+@_adamw.register("Function", "Function", "Tuple", "Tensor", "Bool", "Tensor", "Tensor", "Tensor", "Tensor")
+def _update_adamw(adam, descend, constants, decay, decayed, parameter, moment1, moment2, gradient):
     if decayed:
-        ops.assign(parameter, parameter * keep)
+        descend(parameter, decay, parameter)  # parameter -= decay * parameter
     adam(parameter, moment1, moment2, *constants, gradient)
     return True
 
@@ -90,14 +90,15 @@ class AdamW(nn.Optimizer):
         self.beta1_power = Parameter(Tensor(1.0, mindspore.float32), name="beta1_power")
         self.beta2_power = Parameter(Tensor(1.0, mindspore.float32), name="beta2_power")
         self.adam = ops.Adam()
+        self.descend = ops.ApplyGradientDescent()
 
     def construct(self, gradients):
-        # depends on the gradients, or the graph may decay a weight before the last read of it
-        rate = ops.depend(self.get_lr(), gradients)
+        rate = self.get_lr()
         self.assignadd(self.global_step, self.global_step_increase_tensor)
         beta1_power, beta2_power = self.beta1_power * self.beta1, self.beta2_power * self.beta2
         ops.assign(self.beta1_power, beta1_power)
         ops.assign(self.beta2_power, beta2_power)
         constants = (beta1_power, beta2_power, rate, self.beta1, self.beta2, self.epsilon)
-        update = ops.partial(_adamw, self.adam, constants, 1 - rate * self.decay)
-        return self.hyper_map(update, self.decayed, self._parameters, self.moment1, self.moment2, gradients)
+        update = ops.partial(_adamw, self.adam, self.descend, constants, rate * self.decay)
+        # last layer first, as the gradients arrive: updates then run beside the backward pass
+        return self.map_reverse(update, self.decayed, self._parameters, self.moment1, self.moment2, gradients)

@@ -79,3 +79,18 @@ def test_twenty_steps_equal_pytorch(name, clip_norm, mode):
     assert np.abs(network.weight.asnumpy() - w.detach().numpy()).max() < 1e-5
     assert np.abs(network.bias.asnumpy() - b.detach().numpy()).max() < 1e-5
     assert np.abs(network.weight.asnumpy() - weight).max() > 0.1
+
+
+def test_decay_waits_for_the_last_read_of_a_weight():
+    """The loss and all gradients of a step are those of the weights before it, however strong the decay."""
+    x = Tensor(np.random.default_rng(0).standard_normal((8, 6)).astype(np.float32))
+    losses, moments = [], []
+    for weight_decay in (0.0, 9.0):
+        mindspore.set_seed(1)
+        network = nn.SequentialCell([nn.Dense(6, 6, weight_init="normal") for _ in range(5)])
+        optimizer = build_optimizer(network.trainable_params(), "adamw", [0.1], weight_decay, 0.9, (0.9, 0.999), 1e-8)
+        step = TrainStep(nn.WithLossCell(network, nn.L1Loss()), optimizer)
+        losses.append(step(x, x).asnumpy())
+        moments.append([moment.asnumpy() for moment in optimizer.moment1])
+    assert losses[0] == losses[1]
+    assert all(np.array_equal(a, b) for a, b in zip(*moments))
