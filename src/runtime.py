@@ -47,8 +47,8 @@ def prepare_environment() -> None:
 def select_cpu_kernels(device_target: str) -> None:
     """Cap oneDNN at AVX2 where its AVX-512 convolution falls back to a reference loop.
 
-    MindSpore 2.9 and newer bundle oneDNN 3, whose plain-layout convolution has no AVX-512 kernel: a 3x3
-    convolution then takes about 60 times as long. oneDNN reads the variable at its first primitive, so this
+    MindSpore 2.9 and newer bundle oneDNN 3, whose plain-layout convolution has no AVX-512 kernel: a dense 3x3
+    convolution then takes many times as long. oneDNN reads the variable at its first primitive, so this
     works before and after `import mindspore`, but not behind the first operator. A value that the user has
     set stays, and one that was set here is taken back when the device is not the CPU.
     """
