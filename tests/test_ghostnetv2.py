@@ -27,9 +27,7 @@ TRAINABLE = {
 
 @pytest.fixture
 def pynative():
-    mindspore.set_context(mode=mindspore.PYNATIVE_MODE)
-    yield
-    mindspore.set_context(mode=mindspore.GRAPH_MODE)
+    mindspore.set_context(mode=mindspore.PYNATIVE_MODE)  # conftest's `graph_mode` undoes it
 
 
 def picture(*shape, seed=0):
@@ -269,7 +267,6 @@ def test_too_small_an_input_says_so(mode):
     network = create_network("ghostnetv2_1x")
     with pytest.raises(ValueError, match="input is 32x64 pixels, GhostNetV2 needs at least 33x33"):
         network(Tensor(picture(1, 3, 32, 64)))
-    mindspore.set_context(mode=mindspore.GRAPH_MODE)
 
 
 @pytest.mark.parametrize(
