@@ -93,10 +93,14 @@ class ScheduleSettings:
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """Length of a run and its batch on each device; evaluation every `evaluate_every` epochs and at the end."""
+    """Length of a run and its batch on each device; evaluation every `evaluate_every` epochs and at the end.
+
+    The gradients of `accumulation_steps` batches are averaged into one update.
+    """
 
     epochs: int = number(450, 1)
     batch_size: int = number(128, 1)
+    accumulation_steps: int = number(1, 1)
     evaluate_every: int = number(1, 1)
 
 
