@@ -4,16 +4,14 @@ import shlex
 import sys
 from pathlib import Path
 
-from src.callbacks import History, build_callbacks
-from src.checkpoint import load_weights, save_weights
+from src.checkpoint import load_weights
 from src.command_line import DEFAULT_CONFIG, INTERRUPTED, add_overrides, add_preference, build_parser, read_config, run
-from src.config import dump_config
+from src.config import dump_config, load_config
 from src.errors import UserError
-from src.optim import build_optimizer, build_schedule
-from src.run_folder import RunFolder
-from src.runtime import init_runtime
+from src.run_folder import AUTO, RunFolder, find_run, new_folder
+from src.runtime import init_runtime, wait_for_ranks
 from src.tasks import SCHEMAS, create_task
-from src.train_step import TrainStep
+from src.training import Training, check_same_settings
 
 
 def parse_arguments():
@@ -22,65 +20,62 @@ def parse_arguments():
     parser.add_argument("--finetune", action="store_true", help="take all of --pre_trained but its classifier")
     add_preference(parser)
     parser.add_argument("--output_dir", metavar="DIR", help="new folder for the run; default: runs/NAME-OF-CONFIG")
+    parser.add_argument(
+        "--resume", nargs="?", const=AUTO, metavar="auto|PATH", help="go on with a run, if there is one"
+    )
     add_overrides(parser)
-    arguments = parser.parse_args()
-    arguments.config = arguments.config or str(DEFAULT_CONFIG)
-    return arguments
+    return parser.parse_args()
+
+
+def choose_folder(arguments):
+    """(RunFolder, checkpoint to go on from or None); settles which settings to read, too."""
+    name = Path(arguments.config or DEFAULT_CONFIG).stem
+    folder = checkpoint = None
+    if arguments.resume:
+        folder, checkpoint = find_run(arguments.resume, arguments.output_dir, name)
+    folder = RunFolder(folder or new_folder(arguments.output_dir, name))
+    if arguments.config is None:
+        arguments.config = str(folder.config if folder.config.is_file() else DEFAULT_CONFIG)
+    if checkpoint and arguments.pre_trained:
+        raise UserError(f"--pre_trained: {folder.path} goes on from its own weights")
+    return folder, checkpoint
 
 
 def main():
-    from mindspore import Model
-
     arguments = parse_arguments()
+    folder, checkpoint = choose_folder(arguments)
     config = read_config(arguments, SCHEMAS, arguments.overrides)
-    settings = config.runtime
-    runtime = init_runtime(settings.device_target, settings.seed, settings.graph_mode)
-    if runtime.ranks > 1:
-        raise UserError(f"training runs on one device, msrun started {runtime.ranks}; evaluation runs on any number")
+    runtime = init_runtime(config.runtime.device_target, config.runtime.seed, config.runtime.graph_mode)
     task = create_task(config)
     train_data, val_data = task.build_dataset("train", runtime), task.build_dataset("val", runtime)
     network = task.build_network()
-    if arguments.pre_trained:
-        print(load_weights(network, arguments.pre_trained, arguments.weights, arguments.finetune))
+    messages = []
+    if arguments.pre_trained and not checkpoint:
+        messages.append(load_weights(network, arguments.pre_trained, arguments.weights, arguments.finetune))
 
-    epochs, steps = config.train.epochs, train_data.get_dataset_size()
-    schedule, optimizer = config.schedule, config.optimizer
-    rates = build_schedule(epochs=epochs, steps_per_epoch=steps, **vars(schedule))
-    step = TrainStep(
-        task.attach_loss(network),
-        build_optimizer(
-            network.trainable_params(),
-            optimizer.name,
-            rates,
-            optimizer.weight_decay,
-            optimizer.momentum,
-            optimizer.betas,
-            optimizer.epsilon,
-        ),
-        optimizer.clip_norm,
-    )
+    training = Training(task, runtime, network, train_data.get_dataset_size())
+    if checkpoint:
+        messages += check_same_settings(load_config(folder.config, SCHEMAS), task.config)
+        training.state.restore(checkpoint)
+        messages.append(f"resumed from {checkpoint}: epoch {training.history.epoch}, batch {training.history.step}")
+    messages.append(f"{config.network.name}: {training.epochs} epochs of {training.history.steps_per_epoch} batches")
+    messages += [training.describe(), f"run in {folder.path}"]
+    wait_for_ranks()  # all have looked for the folder before one makes it
+    if runtime.is_main:
+        folder.make()
+        folder.write_settings(dump_config(task.config), shlex.join(["python", *sys.argv]))
+        for message in messages:
+            print(message)
+            folder.log(message)
 
-    folder = RunFolder(arguments.output_dir, Path(arguments.config).stem)
-    folder.write_settings(dump_config(task.config), shlex.join(["python", *sys.argv]))
-    history = History()
-    callbacks = build_callbacks(
-        history,
-        network,
-        folder,
-        lambda: task.evaluate(network, val_data),
-        task.best_metric,
-        rates,
-        config.train.batch_size,
-        config.train.evaluate_every,
-    )
-    print(f"{config.network.name} on {runtime.device_target}: {epochs} epochs of {steps} steps, run in {folder.path}")
     try:
-        Model(step).train(epochs, train_data, callbacks=callbacks, dataset_sink_mode=False)
+        training.run(training.build_callbacks(folder, val_data))
     except KeyboardInterrupt:
-        history.interrupted = True
-        save_weights(network, folder.last)
-    if history.interrupted:
-        print(f"interrupted; the weights so far are in {folder.last}", file=sys.stderr)
+        training.history.interrupted = True
+    if not runtime.is_main:
+        return
+    if training.history.interrupted:
+        print(f"interrupted; --resume {folder.path} goes on from {folder.last}", file=sys.stderr)
         sys.exit(INTERRUPTED)
     print(f"evaluate with: {folder.evaluation_command()}")
 

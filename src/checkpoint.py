@@ -1,5 +1,6 @@
 """Weights files: reading them, loading them strictly, and writing files that are whole at any moment."""
 
+import glob
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,10 +17,13 @@ from src.porting import CLASSIFIER, from_pytorch, identify, is_pytorch
 from src.torch_file import UnreadableFileError, UnsafePickleError, read_torch_file
 
 NAMES_SHOWN = 3
+TEMPORARY = ".tmp"  # in the names of files that are being written
 PREFERENCES = ("ema", "raw")
 # where PyTorch training scripts keep their weights: the averaged ones, the plain ones
 SECTIONS = {"ema": ("state_dict_ema", "model_ema", "ema"), "raw": ("state_dict", "model")}
 ORIGIN = "ghostnetv2-mindspore"  # noted in our own `.ckpt` files
+# in a checkpoint of a training run: names of the averaged weights, and of all that is no weight
+EMA_PREFIX, STATE_PREFIX = "ema.", "state."
 
 
 @dataclass(frozen=True)
@@ -57,14 +61,40 @@ def atomic_path(path, suffix=None):
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{path.parent}: cannot be made: {error.strerror}") from None
-    temporary = path.parent / f".{path.name}.{os.getpid()}.tmp{path.suffix if suffix is None else suffix}"
+    stem = f".{path.name}.{os.getpid()}{TEMPORARY}"
+    temporary = path.parent / (stem + (path.suffix if suffix is None else suffix))
     try:
         yield temporary
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        _flush_folder(path.parent)
+    except OSError as error:
+        raise _unwritable(path, error) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        for leftover in path.parent.glob(f"{glob.escape(stem)}*"):  # MindSpore writes to a file of its own beside it
+            leftover.unlink(missing_ok=True)
+
+
+def _unwritable(path, error) -> UserError:
+    """The error in words; the full disk is the one that people meet."""
+    reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+    kept = "; the one from before is whole" if path.exists() else ""
+    return UserError(f"{path}: cannot be written: {reason}{kept}")
+
+
+def _flush_folder(path):
+    """Make a rename last through a power cut, where the system lets a folder be flushed."""
+    try:
+        folder = os.open(path, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(folder)
+    except OSError:
+        pass
+    finally:
+        os.close(folder)
 
 
 def write_text(path, text: str) -> None:
@@ -77,22 +107,48 @@ def save_weights(network, path) -> None:
     """Write all parameters of `network`, statistics of batch normalisation among them.
 
     Args:
-        network: nn.Cell.
+        network: nn.Cell; the names of averaged weights lose their prefix.
         path: `.safetensors`, or else a MindSpore checkpoint.
     """
-    write_weights({parameter.name: parameter.asnumpy() for parameter in network.get_parameters()}, path)
+    write_weights({p.name.removeprefix(EMA_PREFIX): p.asnumpy() for p in network.get_parameters()}, path)
 
 
-def write_weights(weights, path) -> None:
-    """Write {our parameter name: ndarray} as `.safetensors`, or else as a MindSpore checkpoint."""
+def write_weights(weights, path, notes=None) -> None:
+    """Write {our parameter name: ndarray} as `.safetensors`, or else as a MindSpore checkpoint.
+
+    Args:
+        notes: {name: text} to go into the checkpoint.
+
+    Raises:
+        UserError: if it cannot be written; a file that was there stays as it was.
+    """
     if Path(path).suffix == ".safetensors":
         with atomic_path(path) as temporary:
             safetensors.numpy.save_file({name: np.ascontiguousarray(v) for name, v in weights.items()}, temporary)
         return
     with atomic_path(path, ".ckpt") as temporary:
         entries = [{"name": name, "data": Tensor(value)} for name, value in weights.items()]
-        mindspore.save_checkpoint(entries, str(temporary), append_dict={"origin": ORIGIN})
-        temporary.chmod(0o644)  # MindSpore makes it read-only
+        try:
+            mindspore.save_checkpoint(entries, str(temporary), append_dict={"origin": ORIGIN, **(notes or {})})
+            temporary.chmod(0o644)  # MindSpore makes it read-only
+        except RuntimeError as error:  # MindSpore's, whatever the system's was
+            raise _unwritable(Path(path), error.__context__ or error) from None
+
+
+def read_checkpoint(path):
+    """({name: ndarray}, {name: note}) of a MindSpore checkpoint.
+
+    Raises:
+        UserError: if it is missing, or no whole one.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such file, expected a checkpoint")
+    try:
+        content = mindspore.load_checkpoint(str(path))
+    except (ValueError, RuntimeError, TypeError, OSError):
+        raise UserError(f"{path}: is not a whole MindSpore checkpoint, nor another kind of weights file") from None
+    arrays = {name: value.asnumpy() for name, value in content.items() if hasattr(value, "asnumpy")}
+    return arrays, {name: value for name, value in content.items() if name not in arrays}
 
 
 def read_weights(path, prefer="ema") -> WeightsFile:
@@ -101,7 +157,7 @@ def read_weights(path, prefer="ema") -> WeightsFile:
     Args:
         path: MindSpore checkpoint (ours, or the official port's), PyTorch checkpoint (the authors', timm's, with
             or without training state), or safetensors with either's names.
-        prefer: 'ema' or 'raw', where a PyTorch checkpoint has both averaged and plain weights.
+        prefer: 'ema' or 'raw', where the file has both averaged and plain weights.
 
     Raises:
         UserError: if the file is missing, damaged, unsafe or something else.
@@ -122,7 +178,7 @@ def read_weights(path, prefer="ema") -> WeightsFile:
         return _read_safetensors(path)
     if _is_text(head):
         raise UserError(f"{path}: is a text file, not weights")
-    return _read_mindspore(path)
+    return _read_mindspore(path, prefer)
 
 
 def _is_text(head: bytes) -> bool:
@@ -156,13 +212,17 @@ def _read_safetensors(path) -> WeightsFile:
     return _port(arrays, "safetensors", path)
 
 
-def _read_mindspore(path) -> WeightsFile:
-    try:
-        parameters = mindspore.load_checkpoint(str(path))
-    except (ValueError, RuntimeError, TypeError, OSError):
-        raise UserError(f"{path}: is not a whole MindSpore checkpoint, nor another kind of weights file") from None
-    arrays = {name: value.asnumpy() for name, value in parameters.items() if hasattr(value, "asnumpy")}
-    return WeightsFile(arrays, "MindSpore checkpoint", is_ours=parameters.get("origin") == ORIGIN, entries=len(arrays))
+def _read_mindspore(path, prefer) -> WeightsFile:
+    arrays, notes = read_checkpoint(path)
+    averages = {name[len(EMA_PREFIX) :]: value for name, value in arrays.items() if name.startswith(EMA_PREFIX)}
+    section = ""
+    weights = {name: v for name, v in arrays.items() if not name.startswith((EMA_PREFIX, STATE_PREFIX))}
+    if averages:
+        section = "moving average" if prefer == "ema" else "plain weights"
+        weights = averages if prefer == "ema" else weights
+    return WeightsFile(
+        weights, "MindSpore checkpoint", section, is_ours=notes.get("origin") == ORIGIN, entries=len(weights)
+    )
 
 
 def _port(arrays, kind, path, section="") -> WeightsFile:

@@ -22,7 +22,7 @@ from src.ghostnetv2 import (
     UP_SAMPLINGS,
     VARIANTS,
 )
-from src.runtime import DEVICE_TARGETS
+from src.runtime import DEVICE_TARGETS, LEVELS
 
 
 def number(default, low=None, high=None):
@@ -68,10 +68,11 @@ class BackboneSettings:
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """`momentum` belongs to sgd, `betas` and `epsilon` to adamw."""
+    """`momentum` belongs to sgd and rmsprop, `rho` to rmsprop, `betas` to adamw, `epsilon` to both of these."""
 
-    name: Literal["adamw", "sgd"] = "sgd"
+    name: Literal["adamw", "rmsprop", "sgd"] = "sgd"
     momentum: float = number(0.9, 0.0, 1.0)
+    rho: float = number(0.9, 0.0, 1.0)
     betas: Tuple[float, float] = number((0.9, 0.999), 0.0, 1.0)
     epsilon: float = number(1e-8, 0.0)
     weight_decay: float = number(1e-5, 0.0)
@@ -80,28 +81,55 @@ class OptimizerSettings:
 
 @dataclass(frozen=True)
 class ScheduleSettings:
-    """Learning rate by step. `step` multiplies by `decay_rate` every `decay_epochs`."""
+    """Learning rate by step, see `src.optim.build_schedule`.
+
+    With `reference_batch_size`, `learning_rate` is for a global batch of that size and scales with the actual one.
+    """
 
     name: Literal["cosine", "step", "constant"] = "cosine"
+    unit: Literal["step", "epoch"] = "step"
     learning_rate: float = number(0.064, 0.0)
+    reference_batch_size: Optional[int] = number(None, 1)
     min_learning_rate: float = number(0.0, 0.0)
     warmup_epochs: float = number(0.0, 0.0)
     warmup_learning_rate: float = number(1e-6, 0.0)
     decay_epochs: float = number(2.4, 1e-6)
     decay_rate: float = number(0.973, 0.0, 1.0)
+    cooldown_epochs: int = number(0, 0)  # behind a cosine
+    noise: Optional[Tuple[float, float]] = number(None, 0.0, 1.0)  # from and to, shares of the epochs
 
 
 @dataclass(frozen=True)
 class TrainSettings:
     """Length of a run and its batch on each device; evaluation every `evaluate_every` epochs and at the end.
 
-    The gradients of `accumulation_steps` batches are averaged into one update.
+    The gradients of `accumulation_steps` batches are averaged into one update. `ema_decay`: of the moving average of
+    the weights, which evaluation and the best checkpoint then use; 0 for none. `sync_bn`: batch normalisation
+    over the batches of all devices. `save_every`: updates between checkpoints inside an epoch; null saves at its end
+    only. `keep_best`: checkpoints to keep, the best first. `log_every`: batches between lines of the log.
     """
 
     epochs: int = number(450, 1)
     batch_size: int = number(128, 1)
     accumulation_steps: int = number(1, 1)
+    ema_decay: float = number(0.0, 0.0, 0.999999)
+    sync_bn: bool = False
     evaluate_every: int = number(1, 1)
+    save_every: Optional[int] = number(None, 1)
+    keep_best: int = number(1, 1)
+    log_every: int = number(100, 1)
+
+
+@dataclass(frozen=True)
+class PrecisionSettings:
+    """Mixed precision, see `src.precision.mix_precision`, and the scale of its loss.
+
+    `loss_scaling` auto: dynamic with mixed precision, none without. `loss_scale`: the first one, or the fixed one.
+    """
+
+    amp: Literal[LEVELS] = "O0"
+    loss_scaling: Literal["auto", "none", "fixed", "dynamic"] = "auto"
+    loss_scale: float = number(65536.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -120,6 +148,7 @@ class Config:
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
     train: TrainSettings = field(default_factory=TrainSettings)
+    precision: PrecisionSettings = field(default_factory=PrecisionSettings)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore.common.initializer import HeUniform, Uniform
 
+from src.dropout import Dropout
 from src.errors import UserError, nearest
 
 CHANNEL_DIVISOR = 4
@@ -400,7 +401,7 @@ class GhostNetV2(nn.Cell):
             last_channels = round_channels(BLOCKS[-1][1] * width)
             blocks.append(ConvBnAct(self.feature_channels[-1], last_channels))
             self.conv_head = build_convolution(last_channels, HEAD_CHANNELS, has_bias=True)
-            self.dropout = nn.Dropout(p=dropout) if dropout > 0 else None
+            self.dropout = Dropout(dropout) if dropout > 0 else None
             self.classifier = nn.Dense(
                 HEAD_CHANNELS,
                 num_classes,

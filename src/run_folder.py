@@ -6,39 +6,47 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from src.checkpoint import atomic_path, write_text
+from src.checkpoint import TEMPORARY, atomic_path, write_text
 from src.command_line import RUN_CONFIG
 from src.errors import UserError
 
 RUNS = Path("runs")
+LAST_CHECKPOINT = "last.ckpt"
+AUTO = "auto"
 
 
 class RunFolder:
     """Paths and writers of one run. Every file but the log is replaced as a whole.
 
     Args:
-        path: the folder; None for a new one below `runs/`, named `name` and numbered where that exists.
-
-    Raises:
-        UserError: if `path` exists and is not empty, or cannot be made.
+        path: the folder, from `new_folder` or `find_run`.
     """
 
-    def __init__(self, path=None, name="run"):
-        if path is None:
-            number = 1
-            while (RUNS / _numbered(name, number)).exists():
-                number += 1
-            path = RUNS / _numbered(name, number)
+    def __init__(self, path):
         self.path = Path(path)
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-            raise UserError(f"{self.path}: exists and is not empty; --output_dir names a new folder for the run")
+        self.config, self.log_file = self.path / RUN_CONFIG, self.path / "train.log"
+        self.best, self.last = self.path / "best.ckpt", self.path / LAST_CHECKPOINT
+        self.metrics, self.curves = self.path / "metrics.csv", self.path / "curves.png"
+
+    def make(self) -> None:
+        """Make the folder where it is missing; remove what a killed run has left half written."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"{self.path}: cannot be made: {error.strerror}") from None
-        self.config, self.log_file = self.path / RUN_CONFIG, self.path / "train.log"
-        self.best, self.last = self.path / "best.ckpt", self.path / "last.ckpt"
-        self.metrics, self.curves = self.path / "metrics.csv", self.path / "curves.png"
+        for leftover in self.path.glob(f".*{TEMPORARY}*"):
+            leftover.unlink(missing_ok=True)
+
+    def kept(self, epoch: int) -> Path:
+        """Path of the checkpoint of an epoch that is among the best."""
+        return self.path / f"epoch_{epoch}.ckpt"
+
+    def remove_others(self, epochs) -> None:
+        """Remove the checkpoints of all epochs but these."""
+        wanted = {self.kept(epoch) for epoch in epochs}
+        for path in self.path.glob("epoch_*.ckpt"):
+            if path not in wanted:
+                path.unlink()
 
     def evaluation_command(self) -> str:
         """Command line that evaluates the best checkpoint."""
@@ -51,8 +59,11 @@ class RunFolder:
 
     def log(self, message: str) -> None:
         """Append a line to the log."""
-        with open(self.log_file, "a", encoding="utf-8") as file:
-            file.write(message + "\n")
+        try:
+            with open(self.log_file, "a", encoding="utf-8") as file:
+                file.write(message + "\n")
+        except OSError as error:
+            raise UserError(f"{self.log_file}: cannot be written: {error.strerror}") from None
 
     def write_metrics(self, rows) -> None:
         """Write `metrics.csv`, one row a dict; a column for every key that any row has."""
@@ -82,6 +93,65 @@ class RunFolder:
                 axis.legend()
         with atomic_path(self.curves) as temporary:
             figure.savefig(temporary, dpi=100, format="png")
+
+
+def new_folder(path, name: str) -> Path:
+    """`path`, or if None a folder below `runs/` that is not there yet: `name`, or `name` with a number.
+
+    Raises:
+        UserError: if `path` exists and is not empty.
+    """
+    if path is None:
+        return RUNS / _numbered(name, len(_runs_of(name)) + 1)
+    path = Path(path)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UserError(
+            f"{path}: exists and is not empty; --output_dir names a new folder for the run, --resume goes on with a run"
+        )
+    return path
+
+
+def find_run(resume: str, path, name: str):
+    """The folder of a run to go on with, and its checkpoint.
+
+    Args:
+        resume: `AUTO`, a run's folder, or its checkpoint.
+        path: for `AUTO`, the folder; None for the newest that `new_folder` has made.
+        name: see `new_folder`.
+
+    Returns:
+        (folder or None, checkpoint or None): for `AUTO` no folder if there is none, no checkpoint if none is saved yet.
+
+    Raises:
+        UserError: if there is no run to go on with.
+    """
+    if resume != AUTO:
+        given = Path(resume)
+        checkpoint = given / LAST_CHECKPOINT if given.is_dir() else given
+        if not checkpoint.is_file():
+            raise UserError(f"{checkpoint}: no such checkpoint; --resume takes a run's folder or checkpoint, or {AUTO}")
+        if path is not None and Path(path).resolve() != checkpoint.parent.resolve():
+            raise UserError(f"--output_dir {path}: a run goes on in its own folder, {checkpoint.parent}")
+        return checkpoint.parent, checkpoint
+    if path is None:
+        runs = _runs_of(name)
+        folder = runs[-1] if runs else None
+    else:
+        folder = Path(path) if Path(path).is_dir() and any(Path(path).iterdir()) else None
+    if folder is None:
+        return None, None
+    checkpoint = folder / LAST_CHECKPOINT
+    if not checkpoint.is_file() and not (folder / RUN_CONFIG).is_file():
+        raise UserError(f"{folder}: is not a run: it has neither {LAST_CHECKPOINT} nor {RUN_CONFIG}")
+    return folder, checkpoint if checkpoint.is_file() else None
+
+
+def _runs_of(name: str) -> list:
+    """The folders below `runs/` that `new_folder` has made for a name, in order."""
+    folders = []
+    while (RUNS / _numbered(name, len(folders) + 1)).exists():
+        folders.append(RUNS / _numbered(name, len(folders) + 1))
+    return folders
 
 
 def _numbered(name: str, number: int) -> str:

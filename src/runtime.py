@@ -13,6 +13,7 @@ from typing import Optional
 from src.errors import UserError
 
 DEVICE_TARGETS = ("Ascend", "GPU", "CPU")
+LEVELS = ("O0", "O2", "O3", "auto")  # of mixed precision
 ONEDNN_ISA = "ONEDNN_MAX_CPU_ISA"
 FIRST_AFFECTED_ONEDNN = 3  # shipped since MindSpore 2.9 as libdnnl.so.3
 DEVICE_FILES = {"Ascend": "/dev/davinci_manager", "GPU": "/dev/nvidiactl"}
@@ -20,7 +21,7 @@ DEVICE_FILES = {"Ascend": "/dev/davinci_manager", "GPU": "/dev/nvidiactl"}
 LIMB = 20  # bits of a whole number that float32 still sums exactly over 16 processes
 
 _isa_set_here = False
-_ranks = 1
+_rank, _ranks = 0, 1
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def _is_available(mindspore, target: str) -> bool:
 
 def _init_ranks():
     """(rank, ranks) of this process; starts MindSpore's communication where `msrun` launched it."""
-    global _ranks
+    global _rank, _ranks
     if "MS_ROLE" not in os.environ:
         return 0, 1
     import mindspore
@@ -112,11 +113,37 @@ def _init_ranks():
 
     if not GlobalComm.INITED:
         init()
-    _ranks = get_group_size()
+    _rank, _ranks = get_rank(), get_group_size()
     mindspore.set_auto_parallel_context(
         parallel_mode=mindspore.ParallelMode.DATA_PARALLEL, gradients_mean=True, device_num=_ranks
     )
-    return get_rank(), _ranks
+    return _rank, _ranks
+
+
+def place_among_ranks():
+    """(rank, ranks) of this process, as `init_runtime` found them; (0, 1) before it."""
+    return _rank, _ranks
+
+
+def mean_over_ranks(parameters):
+    """Set each parameter to its mean over all processes of the run."""
+    if _ranks == 1 or not parameters:
+        return
+    import numpy as np
+    from mindspore import Tensor, ops
+
+    values = [parameter.asnumpy() for parameter in parameters]
+    total = ops.AllReduce()(Tensor(np.concatenate([value.ravel() for value in values]))).asnumpy()
+    ends = np.cumsum([value.size for value in values])[:-1]
+    for parameter, value, part in zip(parameters, values, np.split(total / np.float32(_ranks), ends)):
+        parameter.set_data(Tensor(part.reshape(value.shape)))
+
+
+def wait_for_ranks() -> None:
+    """Return once all processes of the run have come here."""
+    import numpy as np
+
+    sum_over_ranks(np.zeros(1, np.int64))
 
 
 def sum_over_ranks(values):

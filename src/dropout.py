@@ -1,0 +1,76 @@
+"""Dropout whose masks are reproducible: on every device, in every process, and in a run that is resumed.
+
+`nn.Dropout` draws from a state inside the device's kernel, which can neither be saved nor set. Here the
+state is a parameter, and the numbers come from plain operations on integers that fit int32: the generator of
+Wichmann and Hill, "Algorithm AS 183", Applied Statistics 31 (1982), three congruential generators whose
+scaled sum, modulo one, is uniform with a period of 7e12. `WIDTH` of them run side by side.
+"""
+
+import math
+
+import mindspore
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+
+from src.runtime import place_among_ranks
+
+MULTIPLIERS = (171, 172, 170)
+MODULI = (30269, 30307, 30323)
+WIDTH = 1024
+
+
+@ops.constexpr
+def _jumps(first, count):
+    """int32 (3, count, 1): what takes a state `first`, `first` + 1, ... steps forward."""
+    steps = range(first, first + count)
+    jumps = [[pow(a, step, m) for step in steps] for a, m in zip(MULTIPLIERS, MODULI)]
+    return Tensor(np.array(jumps, np.int32)[:, :, None])
+
+
+@mindspore.jit_class
+class UniformGenerator:
+    """Uniform random numbers in a compiled graph, from a state that can be saved.
+
+    On `ranks` processes all states are equal: a draw goes over the numbers of all, of which each takes its part.
+
+    Attributes:
+        state: Parameter, int32 (3, 1, WIDTH).
+    """
+
+    def __init__(self, seed, name="dropout"):
+        self.rank, self.ranks = place_among_ranks()
+        rng = np.random.default_rng(seed)
+        state = np.stack([rng.integers(1, modulus, (1, WIDTH)) for modulus in MODULI]).astype(np.int32)
+        self.state = Parameter(Tensor(state), name=name, requires_grad=False)
+        self.moduli = Tensor(np.array(MODULI, np.int32)[:, None, None])
+        self.periods = Tensor(np.array(MODULI, np.float32)[:, None, None])
+
+    def draw(self, count):
+        """float32 (count,), uniform in [0, 1)."""
+        rows = (count + WIDTH - 1) // WIDTH
+        # (3, 1, WIDTH) x (3, rows, 1) -> (3, rows, WIDTH); the products stay below 2**31
+        numbers = self.state * _jumps(1 + self.rank * rows, rows) % self.moduli
+        ops.assign(self.state, self.state * _jumps(self.ranks * rows, 1) % self.moduli)
+        parts = numbers.astype(mindspore.float32) / self.periods
+        total = parts[0] + parts[1] + parts[2]
+        return (total - ops.floor(total)).reshape(-1)[:count]  # (rows, WIDTH) -> (count,)
+
+
+class Dropout(nn.Cell):
+    """In training, zero each value with probability `p` and scale the others by 1 / (1 - p); any shape."""
+
+    def __init__(self, p):
+        super().__init__()
+        self.p = p
+        self.generator = None
+        self.seed((0, 0))
+
+    def seed(self, seed, name="dropout"):
+        """Start the masks anew from `seed`, whatever `numpy.random.default_rng` takes; `name` is its state's."""
+        self.generator = UniformGenerator(seed, name)
+
+    def construct(self, x):
+        if not self.training:
+            return x
+        kept = self.generator.draw(math.prod(x.shape)).reshape(x.shape) >= self.p
+        return x * ops.stop_gradient(kept.astype(x.dtype)) / (1 - self.p)
