@@ -122,9 +122,9 @@ def rotate(image, degrees, resampling, fill):
 
 
 def posterize(image, bits):
-    if bits >= 8:
-        return image
-    return ImageOps.posterize(image, max(bits, 0))  # large magnitudes ask for fewer than none
+    """Keep the upper `bits` of each level; 0 and less give black, as in Pillow before 13, which refuses them."""
+    mask = 255 & 255 << max(0, 8 - max(0, bits))
+    return image.point([level & mask for level in range(256)] * 3)
 
 
 def solarize_add(image, amount):

@@ -87,7 +87,16 @@ class ClassificationTask:
         if data.broken_images == "skip":
             self.skip_broken = self.skip_broken or SkipBroken(paths, labels)
         operations = build_pillow_operations(paths, self.build_transform(training=True), seed, self.skip_broken)
-        samples = Samples(labels, seed, True, runtime.rank, runtime.ranks, first_epoch, skip, count)
+        samples = Samples(
+            labels,
+            seed,
+            shuffle=True,
+            rank=runtime.rank,
+            ranks=runtime.ranks,
+            first_epoch=first_epoch,
+            skip=skip,
+            count=count,
+        )
         erasing = None
         if augment.erase_probability > 0:
             erasing = RandomErasing(augment.erase_probability, augment.erase_mode, seed)
