@@ -165,6 +165,18 @@ def test_a_broken_picture_is_named_once_a_run_and_never_passes_in_evaluation(roo
         list(skipping.build_dataset("val", Runtime("CPU")).create_tuple_iterator(num_epochs=1, output_numpy=True))
 
 
+def test_rand_augment_interpolates_like_the_crop(root):
+    for settings, expected in (
+        ({}, "random"),
+        ({"augment__interpolation": "bicubic"}, "bicubic"),
+        ({"augment__interpolation": None}, "bilinear"),  # data.interpolation of digits.yaml
+    ):
+        transform = task(root, **settings).build_transform(training=True)
+        assert (transform.interpolation, transform.rand_augment.interpolation) == (expected, expected)
+        assert transform.rand_augment.fill == (124, 116, 104)
+    assert task(root, augment__rand_augment=None).build_transform(training=True).rand_augment is None
+
+
 def test_settings_that_contradict_each_other():
     with pytest.raises(UserError, match=r"^color_jitter: must be 0 with rand_augment, not 0.4$"):
         AugmentSettings(rand_augment="rand-m9", color_jitter=0.4)
