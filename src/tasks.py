@@ -15,8 +15,13 @@ class Task(Protocol):
     best_metric: str  # key of `evaluate`'s result; the checkpoint with its highest value is kept
     config: object  # the settings, completed by what the data tell
 
-    def build_dataset(self, split, runtime, first_epoch=0):
-        """mindspore.dataset pipeline of 'train' or 'val'."""
+    def build_dataset(self, split, runtime, first_epoch=0, first_step=0):
+        """mindspore.dataset pipeline of 'train' or 'val'.
+
+        Training begins with the epoch `first_epoch`. Where `first_step` is above 0, the pipeline holds that epoch
+        alone, without its first `first_step` batches. Every process has the same number of training batches, a
+        multiple of `train.accumulation_steps`.
+        """
 
     def build_network(self):
         """nn.Cell with raw outputs."""

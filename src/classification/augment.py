@@ -1,4 +1,4 @@
-"""Image transforms: (PIL image, numpy Generator) -> PIL image. The names and rules are torchvision's."""
+"""Image transforms: (PIL image, numpy Generator) -> PIL image. The names and rules are torchvision's and timm's."""
 
 import math
 
@@ -25,7 +25,7 @@ class CenterCrop:
 
 
 class TrainTransform:
-    """Random resized crop, horizontal flip, colour jitter.
+    """Random resized crop, horizontal flip, RandAugment, colour jitter.
 
     Args:
         size: side of the result in pixels.
@@ -33,20 +33,32 @@ class TrainTransform:
         crop_ratio: range of its width over height, drawn on a logarithmic scale.
         flip: probability of a horizontal flip.
         color_jitter: brightness, contrast and saturation are scaled by 1 - x to 1 + x, in random order.
-        interpolation: 'bilinear' or 'bicubic'.
+        interpolation: of the crop, 'bilinear', 'bicubic', or 'random': either, drawn for each picture.
+        rand_augment: `RandAugment`; None: none.
     """
 
-    def __init__(self, size, crop_scale, crop_ratio, flip=0.5, color_jitter=0.0, interpolation="bicubic"):
-        self.size, self.resampling = size, RESAMPLING[interpolation]
+    def __init__(
+        self, size, crop_scale, crop_ratio, flip=0.5, color_jitter=0.0, interpolation="bicubic", rand_augment=None
+    ):
+        self.size, self.interpolation = size, interpolation
         self.crop_scale, self.crop_ratio = crop_scale, crop_ratio
-        self.flip, self.color_jitter = flip, color_jitter
+        self.flip, self.color_jitter, self.rand_augment = flip, color_jitter, rand_augment
 
     def __call__(self, image, generator):
         box = draw_crop(*image.size, self.crop_scale, self.crop_ratio, generator)
-        image = image.crop(box).resize((self.size, self.size), self.resampling)
+        image = image.crop(box).resize((self.size, self.size), draw_resampling(self.interpolation, generator))
         if generator.random() < self.flip:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        if self.rand_augment is not None:
+            image = self.rand_augment(image, generator)
         return jitter(image, self.color_jitter, generator) if self.color_jitter > 0 else image
+
+
+def draw_resampling(interpolation, generator):
+    """Pillow's constant for 'bilinear', 'bicubic', or at random one of both for 'random'."""
+    if interpolation == "random":
+        interpolation = "bilinear" if generator.random() < 0.5 else "bicubic"
+    return RESAMPLING[interpolation]
 
 
 def draw_crop(width, height, scale, ratio, generator):

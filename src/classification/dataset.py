@@ -5,7 +5,9 @@ another function and shifts a published accuracy; it can be chosen for evaluatio
 comes from (seed, epoch, index), so it depends neither on the number of workers nor on where a run was resumed.
 """
 
+import multiprocessing
 import os
+import sys
 from pathlib import Path
 
 import mindspore.dataset as ds
@@ -15,6 +17,7 @@ from mindspore.dataset import vision
 from src.errors import UserError, nearest
 from src.images import find_images, load_image
 
+MAX_BROKEN_IN_A_ROW = 50
 SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "validation", "test")}
 
 
@@ -61,7 +64,7 @@ def list_samples(folder: Path, class_names=()):
 
 
 class Samples:
-    """Endless source of (key, label, index), key = (epoch, index); each pass over it is the next epoch.
+    """Endless source of (key, label), key = (epoch, index); each pass over it is the next epoch.
 
     Args:
         labels: int32 (N,).
@@ -69,15 +72,20 @@ class Samples:
         shuffle: whether the order is random.
         rank, ranks: this process takes every `ranks`-th sample, beginning at `rank`.
         first_epoch: number of the first pass.
+        skip: how many of this process's samples the first pass leaves out at its beginning.
+        count: how many each process takes of its samples before that; None: all, which may differ by one.
     """
 
-    def __init__(self, labels, seed=0, shuffle=False, rank=0, ranks=1, first_epoch=0):
+    def __init__(self, labels, seed=0, shuffle=False, rank=0, ranks=1, first_epoch=0, skip=0, count=None):
         self.labels, self.seed, self.shuffle = labels, seed, shuffle
         self.rank, self.ranks = rank, ranks
-        self.next_epoch = first_epoch
+        self.next_epoch = self.first_epoch = first_epoch
+        self.skip = skip
+        self.count = len(range(rank, len(labels), ranks)) if count is None else count
 
     def __len__(self):
-        return len(range(self.rank, len(self.labels), self.ranks))
+        """Length of the first pass."""
+        return self.count - self.skip
 
     def __iter__(self):
         epoch = self.next_epoch
@@ -85,36 +93,81 @@ class Samples:
         order = np.arange(len(self.labels))
         if self.shuffle:
             np.random.default_rng((self.seed, epoch)).shuffle(order)
-        for index in order[self.rank :: self.ranks]:
-            yield np.array((epoch, index), np.int64), self.labels[index], np.int32(index)
+        skip = self.skip if epoch == self.first_epoch else 0
+        for index in order[self.rank :: self.ranks][skip : self.count]:
+            yield np.array((epoch, index), np.int64), self.labels[index]
+
+
+class SkipBroken:
+    """Reads a picture, or if it is broken the next one: (index, label) -> (PIL image, its label).
+
+    Each broken file is named once on standard error, whichever thread or process meets it.
+
+    Args:
+        paths, labels: of all pictures; behind the last comes the first.
+
+    Raises:
+        UserError: when called, after `MAX_BROKEN_IN_A_ROW` broken pictures.
+    """
+
+    def __init__(self, paths, labels):
+        self.paths, self.labels = [os.fspath(path) for path in paths], labels
+        self.named = multiprocessing.Array("b", len(paths))
+
+    def __call__(self, index, label):
+        for _ in range(MAX_BROKEN_IN_A_ROW):
+            try:
+                return load_image(self.paths[index]), label
+            except UserError as error:
+                substitute = (index + 1) % len(self.paths)
+                self._warn(index, f"warning: {error}; {self.paths[substitute]} takes its place")
+                index, label = substitute, self.labels[substitute]
+        last = self.paths[index - 1]
+        raise UserError(f"{last}: is the last of {MAX_BROKEN_IN_A_ROW} images in a row that are not whole")
+
+    def _warn(self, index, message):
+        with self.named.get_lock():
+            if not self.named[index]:
+                self.named[index] = True
+                print(message, file=sys.stderr, flush=True)
 
 
 class LoadSample:
-    """Pipeline operation: key (epoch, index) -> uint8 (size, size, 3)."""
+    """Pipeline operation: (key (epoch, index), label) -> (uint8 (size, size, 3), label, key).
 
-    def __init__(self, paths, transform, seed):
+    Args:
+        paths: of all pictures.
+        transform: (PIL image, numpy Generator) -> PIL image.
+        seed: of the run.
+        skip_broken: `SkipBroken`; None: a broken picture is an error.
+    """
+
+    def __init__(self, paths, transform, seed, skip_broken=None):
         self.paths = [os.fspath(path) for path in paths]
-        self.transform = transform
-        self.seed = seed
+        self.transform, self.seed, self.skip_broken = transform, seed, skip_broken
 
-    def __call__(self, key):
+    def __call__(self, key, label):
         epoch, index = (int(number) for number in key)
-        # a key of another length than the shuffle's, so that the two streams never meet
+        # NumPy fills short keys up with zeros: picture 0 shares its stream with the shuffle, to no visible effect
         generator = np.random.default_rng((self.seed, epoch, index))
-        return np.asarray(self.transform(load_image(self.paths[index]), generator))
+        if self.skip_broken is None:
+            image = load_image(self.paths[index])
+        else:
+            image, label = self.skip_broken(index, label)
+        return np.asarray(self.transform(image, generator)), label, key
 
 
 class DecodeSample:
-    """Pipeline operation: key (epoch, index) -> uint8 (H, W, 3), decoded by MindSpore."""
+    """Pipeline operation: (key (epoch, index), label) -> (uint8 (H, W, 3), label, key), decoded by MindSpore."""
 
     def __init__(self, paths):
         self.paths = [os.fspath(path) for path in paths]
         self.decode = vision.Decode()
 
-    def __call__(self, key):
+    def __call__(self, key, label):
         path = self.paths[int(key[1])]
         try:
-            return self.decode(np.fromfile(path, np.uint8))
+            return self.decode(np.fromfile(path, np.uint8)), label, key
         except (OSError, RuntimeError, ValueError, TypeError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise UserError(f"{path}: is not a whole image: {reason}") from None
@@ -127,29 +180,38 @@ def build_mindspore_operations(paths, size, resize, interpolation):
     on average and by up to 4, in units of the standard deviation.
     """
     modes = {"bilinear": vision.Inter.LINEAR, "bicubic": vision.Inter.BICUBIC}
-    return [DecodeSample(paths)], [vision.Resize(resize, modes[interpolation]), vision.CenterCrop(size)]
+    return DecodeSample(paths), [vision.Resize(resize, modes[interpolation]), vision.CenterCrop(size)]
 
 
-def build_pillow_operations(paths, transform, seed=0):
+def build_pillow_operations(paths, transform, seed=0, skip_broken=None):
     """Pictures decoded by Pillow, then `transform`: (PIL image, numpy Generator) -> PIL image of fixed size."""
-    return [LoadSample(paths, transform, seed)], []
+    return LoadSample(paths, transform, seed, skip_broken), []
 
 
-def build_dataset(samples, operations, batch_size, mean, std, workers=None, drop_remainder=False):
-    """Batches of (image, label, index): float32 (B, 3, H, W), normalised, int32 (B,) and int32 (B,).
+def build_dataset(samples, operations, batch_size, mean, std, workers=None, processes=False, erasing=None):
+    """Batches of (image, label, key): float32 (B, 3, H, W), normalised, int32 (B,) and int64 (B, 2).
+
+    A key is (epoch, index). The last batch may be short.
 
     Args:
         samples: `Samples`.
-        operations: from `build_pillow_operations` or `build_mindspore_operations`: key -> uint8 (H, W, 3).
+        operations: from `build_pillow_operations` or `build_mindspore_operations`: the operation that loads
+            (key, label) -> (uint8 (H, W, 3), label, key), and MindSpore's that follow on the image.
         mean, std: of each channel, for values in [0, 1].
         workers: threads that decode, at most one a processor core; None: just that.
-        drop_remainder: leave the last batch out if it is not full.
+        processes: whether processes decode instead of threads.
+        erasing: `RandomErasing`, the last operation; None: none.
     """
     cores = os.cpu_count() or 1  # MindSpore refuses more workers than that
     workers = min(workers or cores, cores)
-    dataset = ds.GeneratorDataset(samples, ["image", "label", "index"], shuffle=False, num_parallel_workers=1)
     load, transform = operations
-    dataset = dataset.map(load, "image", num_parallel_workers=workers)
+    columns = ["image", "label", "key"]
+    dataset = ds.GeneratorDataset(samples, ["key", "label"], shuffle=False, num_parallel_workers=1)
+    dataset = dataset.map(
+        load, ["key", "label"], columns, num_parallel_workers=workers, python_multiprocessing=processes
+    )
     normalise = vision.Normalize([255 * value for value in mean], [255 * value for value in std])
     dataset = dataset.map([*transform, normalise, vision.HWC2CHW()], "image", num_parallel_workers=workers)
-    return dataset.batch(batch_size, drop_remainder=drop_remainder)
+    if erasing is not None:
+        dataset = dataset.map(erasing, ["image", "key"], num_parallel_workers=workers)
+    return dataset.project(columns).batch(batch_size)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal, Optional, Tuple
 
+from src.classification.rand_augment import parse_policy
 from src.config import BackboneSettings, Config, number
 from src.errors import UserError
 from src.ghostnetv2 import MIN_INPUT_SIZE
@@ -28,7 +29,8 @@ class DataSettings:
     for a validation folder without class folders, see `imagenet.read_labels`. `image_size` is the side of the
     network's input; evaluation resizes the shorter side to `eval_resize` and crops the centre.
     `eval_decoder` pillow gives timm's pixels, mindspore those of the official MindSpore port, faster.
-    `workers` decode pictures; null, and at most, one a processor core.
+    `workers` decode pictures; null, and at most, one a processor core. They are threads, with `worker_processes`
+    processes, for the same pixels. `broken_images` of training: fatal, or skip, which takes the next picture.
     """
 
     path: str = "data/imagenet"
@@ -42,6 +44,8 @@ class DataSettings:
     mean: Tuple[float, float, float] = number(IMAGENET_MEAN, 0.0, 1.0)
     std: Tuple[float, float, float] = number(IMAGENET_STD, 1e-6, 1.0)
     workers: Optional[int] = number(None, 1)
+    worker_processes: bool = False
+    broken_images: Literal["fatal", "skip"] = "fatal"
 
     def __post_init__(self):
         if self.eval_resize < self.image_size:
@@ -50,14 +54,31 @@ class DataSettings:
 
 @dataclass(frozen=True)
 class AugmentSettings:
-    """Random resized crop (share of the area, width over height), horizontal flip, colour jitter."""
+    """Random resized crop (share of the area, width over height), horizontal flip, RandAugment, jitter, erasing.
+
+    `interpolation` of the crop and of RandAugment; random draws bilinear or bicubic, null is data.interpolation.
+    `rand_augment` is a policy such as rand-m9-mstd0.5, see `rand_augment.parse_policy`; as in timm it excludes
+    `color_jitter`. With `erase_probability` a rectangle of the normalised picture is overwritten: normal noise
+    (pixel), one normal colour (rand) or the mean colour (const).
+    """
 
     crop_scale: Tuple[float, float] = number((0.08, 1.0), 0.0, 1.0)
     crop_ratio: Tuple[float, float] = number((3 / 4, 4 / 3), 1e-3)
     flip: float = number(0.5, 0.0, 1.0)
     color_jitter: float = number(0.0, 0.0, 1.0)
+    interpolation: Optional[Literal["bilinear", "bicubic", "random"]] = None
+    rand_augment: Optional[str] = None
+    erase_probability: float = number(0.0, 0.0, 1.0)
+    erase_mode: Literal["pixel", "rand", "const"] = "pixel"
 
     def __post_init__(self):
+        if self.rand_augment is not None:
+            try:
+                parse_policy(self.rand_augment)
+            except UserError as error:
+                raise UserError(f"rand_augment: {error}") from None
+            if self.color_jitter > 0:
+                raise UserError(f"color_jitter: must be 0 with rand_augment, not {self.color_jitter}")
         for name in ("crop_scale", "crop_ratio"):
             low, high = getattr(self, name)
             if low > high:

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from src.classification.augment import CenterCrop, TrainTransform
 from src.classification.dataset import (
     Samples,
+    SkipBroken,
     build_dataset,
     build_mindspore_operations,
     build_pillow_operations,
@@ -20,6 +21,8 @@ from src.classification.dataset import (
 from src.classification.imagenet import load_classes, read_labels
 from src.classification.loss import ClassificationLoss
 from src.classification.metrics import TOP, ClassificationMetrics
+from src.classification.rand_augment import RandAugment
+from src.classification.random_erasing import RandomErasing
 from src.classification.settings import ClassificationConfig
 from src.errors import UserError
 from src.ghostnetv2 import create_network
@@ -37,43 +40,74 @@ class ClassificationTask:
     def __init__(self, config: ClassificationConfig):
         self.config = config
         self.evaluated_files = []  # of the last validation set that was built
+        self.skip_broken = None  # of all training sets, so that each broken file is named once
 
-    def build_dataset(self, split, runtime, first_epoch=0):
-        """Pipeline of (images, labels) for 'train', (images, labels, indices) for 'val'.
+    def build_dataset(self, split, runtime, first_epoch=0, first_step=0):
+        """Pipeline of (images, labels) for 'train', (images, labels, keys) for 'val', see `dataset.build_dataset`.
+
+        Args:
+            split: 'train' or 'val'.
+            runtime: `Runtime`; each process takes its share.
+            first_epoch, first_step: where training begins: number of the epoch, and of its batch on this
+                process. With a `first_step` above 0, the pipeline is the rest of that one epoch.
 
         Raises:
-            UserError: if the data are not there, or their classes are not the network's.
+            UserError: if the data are not there, are too few, or their classes are not the network's.
         """
-        data, seed = self.config.data, self.config.runtime.seed
-        folder = find_split(data.path, split)
+        folder = find_split(self.config.data.path, split)
         paths, labels = self.list_samples(folder, split)
-        training = split == "train"
-        batch_size = (self.config.train if training else self.config.evaluation).batch_size
-        if len(paths) // runtime.ranks < (batch_size if training else 1):
-            needed = f"one batch of {batch_size}" if training else "one"
-            raise UserError(
-                f"{folder}: has {len(paths)} images, too few for {needed} on each of {runtime.ranks} devices"
-            )
-        samples = Samples(
-            labels, seed, shuffle=training, rank=runtime.rank, ranks=runtime.ranks, first_epoch=first_epoch
-        )
-        if data.eval_decoder == "mindspore" and not training:
+        if split == "train":
+            return self._build_training(folder, paths, labels, runtime, first_epoch, first_step)
+        if len(paths) < runtime.ranks:
+            raise UserError(f"{folder}: has {len(paths)} images, too few for one on each of {runtime.ranks} devices")
+        self.evaluated_files = paths
+        data = self.config.data
+        if data.eval_decoder == "mindspore":
             operations = build_mindspore_operations(paths, data.image_size, data.eval_resize, data.interpolation)
         else:
-            operations = build_pillow_operations(paths, self.build_transform(training), seed)
-        dataset = build_dataset(
-            samples,
-            operations,
-            batch_size,
-            data.mean,
-            data.std,
-            workers=data.workers,
-            drop_remainder=training,
+            operations = build_pillow_operations(paths, self.build_transform(training=False))
+        samples = Samples(labels, rank=runtime.rank, ranks=runtime.ranks)
+        return self._build_pipeline(samples, operations, self.config.evaluation.batch_size)
+
+    def _build_training(self, folder, paths, labels, runtime, first_epoch, first_step):
+        """The pipeline of whole updates: every process has the same number of batches, a multiple of those
+        that are accumulated."""
+        train, data, augment, seed = self.config.train, self.config.data, self.config.augment, self.config.runtime.seed
+        update = train.accumulation_steps * train.batch_size
+        count = len(paths) // runtime.ranks // update * update
+        if count == 0:
+            raise UserError(
+                f"{folder}: has {len(paths)} images, too few for one update of {update * runtime.ranks}: on each of "
+                f"{runtime.ranks} devices train.accumulation_steps {train.accumulation_steps} x train.batch_size "
+                f"{train.batch_size}"
+            )
+        skip = first_step * train.batch_size
+        if not 0 <= skip < count:
+            raise UserError(f"{folder}: an epoch has {count // train.batch_size} batches, none behind {first_step}")
+        if data.broken_images == "skip":
+            self.skip_broken = self.skip_broken or SkipBroken(paths, labels)
+        operations = build_pillow_operations(paths, self.build_transform(training=True), seed, self.skip_broken)
+        samples = Samples(
+            labels,
+            seed,
+            shuffle=True,
+            rank=runtime.rank,
+            ranks=runtime.ranks,
+            first_epoch=first_epoch,
+            skip=skip,
+            count=count,
         )
-        if training:
-            return dataset.project(["image", "label"])
-        self.evaluated_files = paths
-        return dataset
+        erasing = None
+        if augment.erase_probability > 0:
+            erasing = RandomErasing(augment.erase_probability, augment.erase_mode, seed)
+        dataset = self._build_pipeline(samples, operations, train.batch_size, erasing)
+        return dataset.project(["image", "label"])
+
+    def _build_pipeline(self, samples, operations, batch_size, erasing=None):
+        data = self.config.data
+        return build_dataset(
+            samples, operations, batch_size, data.mean, data.std, data.workers, data.worker_processes, erasing
+        )
 
     def list_samples(self, folder, split):
         """Image paths and int32 labels of a split; takes the class names over into `config`."""
@@ -111,13 +145,15 @@ class ClassificationTask:
         data, augment = self.config.data, self.config.augment
         if not training:
             return CenterCrop(data.image_size, data.eval_resize, data.interpolation)
+        interpolation = augment.interpolation or data.interpolation
         return TrainTransform(
             data.image_size,
             augment.crop_scale,
             augment.crop_ratio,
             augment.flip,
             augment.color_jitter,
-            data.interpolation,
+            interpolation,
+            augment.rand_augment and RandAugment(augment.rand_augment, data.mean, interpolation),
         )
 
     def build_network(self):
@@ -141,11 +177,11 @@ class ClassificationTask:
         metrics, batch_size, start = ClassificationMetrics(len(self.evaluated_files)), None, 0.0
         batches = dataset.create_tuple_iterator(num_epochs=1, output_numpy=True)
         progress = {"total": dataset.get_dataset_size(), "desc": "evaluate", "unit": "batch", "leave": False}
-        for images, labels, indices in tqdm(batches, **progress, disable=None):
+        for images, labels, keys in tqdm(batches, **progress, disable=None):
             batch_size = batch_size or len(images)
             filling = np.zeros((batch_size - len(images), *images.shape[1:]), images.dtype)
             logits = network(Tensor(np.concatenate((images, filling)))).asnumpy()
-            metrics.update(indices, logits[: len(labels)], labels)
+            metrics.update(keys[:, 1], logits[: len(labels)], labels)
             start = start or time.monotonic()  # the first batch compiles the graph
         own, seconds = metrics.seen.sum() - batch_size, time.monotonic() - start
         metrics.gather()

@@ -53,6 +53,34 @@ def test_flip_probability():
     assert 0.24 < np.mean([np.array_equal(r, flipped) for r in results]) < 0.36
 
 
+def test_interpolation_is_drawn_for_each_picture():
+    generator, image = np.random.default_rng(0), picture(60, 50)
+    modes = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+    expected = {name: image.resize((40, 40), mode).tobytes() for name, mode in modes.items()}
+    for name in ("bilinear", "bicubic", "random"):
+        transform = TrainTransform(40, (1.0, 1.0), (1.2, 1.2), flip=0.0, interpolation=name)
+        results = [transform(image, generator).tobytes() for _ in range(400)]
+        counts = {mode: results.count(pixels) for mode, pixels in expected.items()}
+        assert sum(counts.values()) == 400
+        if name == "random":
+            assert abs(counts["bilinear"] - 200) < 45  # 4.5 standard errors
+        else:
+            assert counts[name] == 400
+
+
+def test_rand_augment_sees_the_flipped_crop_and_has_the_last_word():
+    generator, image, seen = np.random.default_rng(0), picture(40, 40), []
+
+    def rand_augment(crop, given):
+        assert given is generator
+        seen.append(crop)
+        return Image.new("RGB", crop.size, "red")
+
+    transform = TrainTransform(40, (1.0, 1.0), (1.0, 1.0), flip=1.0, rand_augment=rand_augment)
+    assert transform(image, generator).getcolors() == [(1600, (255, 0, 0))]
+    assert np.array_equal(np.asarray(seen[0]), np.asarray(image)[:, ::-1])
+
+
 def test_jitter_scales_brightness_within_its_range():
     generator = np.random.default_rng(0)
     grey = Image.new("RGB", (4, 4), (100, 100, 100))  # contrast and saturation leave plain grey as it is

@@ -11,6 +11,7 @@ from src.classification.augment import CenterCrop, TrainTransform
 from src.classification.dataset import (
     LoadSample,
     Samples,
+    SkipBroken,
     build_dataset,
     build_mindspore_operations,
     build_pillow_operations,
@@ -43,18 +44,10 @@ def read(dataset):
     return [(np.round((images * std + mean) * 255).mean((1, 2, 3)) // 10, labels) for images, labels, _ in batches]
 
 
-def build(folder, batch_size=4, shuffle=False, drop_remainder=False, workers=2, **options):
+def build(folder, batch_size=4, shuffle=False, workers=2, **options):
     _, paths, labels = list_samples(folder)
     samples = Samples(labels, seed=5, shuffle=shuffle, **options)
-    return build_dataset(
-        samples,
-        build_pillow_operations(paths, CenterCrop(40, 40)),
-        batch_size,
-        MEAN,
-        STD,
-        workers=workers,
-        drop_remainder=drop_remainder,
-    )
+    return build_dataset(samples, build_pillow_operations(paths, CenterCrop(40, 40)), batch_size, MEAN, STD, workers)
 
 
 def test_classes_are_sorted_and_images_counted_once(folder):
@@ -93,16 +86,71 @@ def test_augmentation_depends_on_epoch_and_index_only(folder):
     Image.fromarray(rng.integers(0, 256, (50, 40, 3), np.uint8)).save(paths[2])
     load = LoadSample(paths, TrainTransform(33, (0.2, 1.0), (0.75, 1.33), color_jitter=0.4), seed=3)
     keys = [(epoch, 2) for epoch in range(4)]
-    results = [load(np.array(key)) for key in keys]
+    results = [load(np.array(key), np.int32(0))[0] for key in keys]
     assert all(result.shape == (33, 33, 3) for result in results)
     assert len({result.tobytes() for result in results}) == 4
-    assert all(np.array_equal(load(np.array(key)), result) for key, result in zip(keys[::-1], results[::-1]))
+    again = [load(np.array(key), np.int32(0))[0] for key in keys[::-1]]
+    assert all(np.array_equal(*pair) for pair in zip(again, results[::-1]))
 
 
 def test_ranks_share_the_samples(folder):
     parts = [read(build(folder, 4, rank=rank, ranks=2)) for rank in (0, 1)]
     numbers = [np.concatenate([n for n, _ in part]).tolist() for part in parts]
     assert sorted(numbers[0] + numbers[1]) == list(range(11))
+
+
+def indices(samples):
+    return [int(key[1]) for key, _ in samples]
+
+
+def test_passes_begin_where_they_should_and_have_their_length():
+    labels = np.arange(20, dtype=np.int32)
+    options = {"seed": 1, "shuffle": True, "rank": 1, "ranks": 3}
+    whole = Samples(labels, **options)
+    first, second = indices(whole), indices(whole)
+    assert first != second and len(whole) == len(first) == 7  # of 7, 7 and 6
+    short = Samples(labels, **options, first_epoch=0, skip=2, count=6)
+    assert len(short) == 4
+    assert indices(short) == first[2:6]
+    assert indices(short) == second[:6]  # `skip` is for the first pass only
+    epochs = [key[0] for key, label in Samples(labels, **options, first_epoch=5) if label == labels[key[1]]]
+    assert epochs == [5] * 7
+
+
+class TestBrokenPictures:
+    """`SkipBroken` on the fixture's pictures, of which some are overwritten."""
+
+    def read(self, folder, broken, passes=1, **options):
+        _, paths, labels = list_samples(folder)
+        for number in broken:
+            paths[number].write_bytes(b"no picture")
+        operations = build_pillow_operations(paths, CenterCrop(40, 40), skip_broken=SkipBroken(paths, labels))
+        dataset = build_dataset(Samples(labels), operations, 11, MEAN, STD, **options)
+        iterator = dataset.create_tuple_iterator(num_epochs=passes, output_numpy=True)
+        mean, std = np.array(MEAN)[:, None, None], np.array(STD)[:, None, None]
+        for _ in range(passes):
+            ((images, found, keys),) = iterator
+            levels = (np.round((images * std + mean) * 255).mean((1, 2, 3)) // 10).astype(int)
+        numbers = [int(path.stem) for path in paths]
+        return [numbers.index(level) for level in levels], found.tolist(), labels.tolist(), keys[:, 1].tolist(), paths
+
+    @pytest.mark.parametrize("processes", [False, True], ids=["threads", "processes"])
+    def test_the_next_one_takes_the_place_with_its_label(self, folder, capfd, processes):
+        options = {"passes": 3, "workers": 2, "processes": processes}
+        found, labels, truth, keys, paths = self.read(folder, (3, 9, 10), **options)
+        assert found == [0, 1, 2, 4, 4, 5, 6, 7, 8, 0, 0]  # behind the last comes the first
+        assert labels == [truth[index] for index in found] and labels[3] == 1 and truth[3] == 0
+        assert keys == list(range(11))
+        lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("warning: ")]
+        assert sorted(lines) == sorted(  # once each, in three epochs
+            f"warning: {paths[index]}: is not a whole image: unknown format; {paths[(index + 1) % 11]} takes its place"
+            for index in (3, 9, 10)
+        )
+
+    def test_too_many_in_a_row_are_an_error(self, folder, capfd):
+        with pytest.raises(RuntimeError, match=r"UserError: .*png: is the last of 50 images in a row that are not"):
+            self.read(folder, range(11))
+        assert capfd.readouterr().err.count("takes its place") == 11
 
 
 def test_split_folders(folder, tmp_path):
