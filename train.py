@@ -20,11 +20,13 @@ def parse_arguments():
     parser.add_argument("--finetune", action="store_true", help="take all of --pre_trained but its classifier")
     add_preference(parser)
     parser.add_argument("--output_dir", metavar="DIR", help="new folder for the run; default: runs/NAME-OF-CONFIG")
-    parser.add_argument(
-        "--resume", nargs="?", const=AUTO, metavar="auto|PATH", help="go on with a run, if there is one"
-    )
+    parser.add_argument("--resume", nargs="?", const=AUTO, metavar="auto|PATH", help="go on with a run, if any")
     add_overrides(parser)
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.resume and "=" in arguments.resume:  # a setting behind a bare --resume
+        arguments.overrides.insert(0, arguments.resume)
+        arguments.resume = AUTO
+    return arguments
 
 
 def choose_folder(arguments):
@@ -64,6 +66,8 @@ def main():
     if runtime.is_main:
         folder.make()
         folder.write_settings(dump_config(task.config), shlex.join(["python", *sys.argv]))
+        if checkpoint:
+            folder.write_metrics(training.history.rows)  # a killed run may have saved more than it wrote
         for message in messages:
             print(message)
             folder.log(message)
@@ -74,7 +78,7 @@ def main():
         training.history.interrupted = True
     if not runtime.is_main:
         return
-    if training.history.interrupted:
+    if training.history.interrupted and training.history.epoch < training.epochs:
         print(f"interrupted; --resume {folder.path} goes on from {folder.last}", file=sys.stderr)
         sys.exit(INTERRUPTED)
     print(f"evaluate with: {folder.evaluation_command()}")

@@ -9,7 +9,6 @@ import signal
 import time
 
 import mindspore
-import numpy as np
 from tqdm import tqdm
 
 from src.checkpoint import save_weights
@@ -137,7 +136,7 @@ class Progress(mindspore.Callback):
             return
         done, losses = f"{self.history.step}/{self.history.steps_per_epoch}", self.history.losses[-self.log_every :]
         speed = self.speed()
-        message = f"epoch {self.history.epoch + 1}/{self.epochs}  batch {done}  train_loss {np.mean(losses):.4g}"
+        message = f"epoch {self.history.epoch + 1}/{self.epochs}  batch {done}  train_loss {mean_loss(losses):.4g}"
         message += f"  learning_rate {self.rate():.4g}" + (f"  images_per_second {speed:.4g}" if speed else "")
         tqdm.write(message)
         self.log(message)
@@ -151,7 +150,7 @@ class Progress(mindspore.Callback):
         batches = (history.epoch + 1) * history.steps_per_epoch
         row = {"epoch": history.epoch + 1, "step": batches // self.train_step.accumulation_steps}
         row["learning_rate"] = self.rate()
-        row["train_loss"] = float(np.mean(history.losses))
+        row["train_loss"] = mean_loss(history.losses)
         if self.train_step.scaler is not None:
             row["skipped_updates"] = int(self.train_step.skipped_updates.asnumpy())
             row["loss_scale"] = self.train_step.loss_scale()
@@ -249,6 +248,12 @@ class Saving(mindspore.Callback):
         if is_best:
             save_weights(self.network, self.folder.best)
         return is_best
+
+
+def mean_loss(losses) -> float:
+    """Mean over the batches that were not skipped; nan if there are none."""
+    finite = [loss for loss in losses if math.isfinite(loss)]
+    return sum(finite) / len(finite) if finite else math.nan
 
 
 def is_save_point(history, save_every) -> bool:

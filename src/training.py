@@ -12,6 +12,7 @@ from src.sync_batch_norm import convert_batch_norm
 from src.train_step import TrainStep, WeightAverage
 from src.training_state import History, TrainingState
 
+RUNNING_STATISTICS = ("moving_mean", "moving_variance")
 # settings that a resumed run may change
 FREE_SETTINGS = (
     "runtime.device_target",
@@ -75,7 +76,8 @@ class Training:
         config, schedule = self.task.config, self.task.config.schedule
         text = (
             f"global batch {self.global_batch_size}: {self.runtime.ranks} x {config.train.batch_size} on "
-            f"{self.runtime.device_target}, {self.batches_per_update} accumulated; learning rate {self.learning_rate():.6g}"
+            f"{self.runtime.device_target}, {self.batches_per_update} accumulated; "
+            f"learning rate {self.learning_rate():.6g}"
         )
         if schedule.reference_batch_size is None:
             return f"{text} as given; schedule.reference_batch_size would scale it linearly with the global batch"
@@ -93,9 +95,9 @@ class Training:
         parameters = self.network.trainable_params()
         if train.sync_bn and self.runtime.ranks > 1:
             convert_batch_norm(self.network, self.runtime.ranks)
-        scaling = (
-            {"O0": "none"}.get(precision.amp, "dynamic") if precision.loss_scaling == "auto" else precision.loss_scaling
-        )
+        scaling = precision.loss_scaling
+        if scaling == "auto":
+            scaling = "none" if precision.amp == "O0" else "dynamic"
         step = TrainStep(
             self.task.attach_loss(mix_precision(self.network, precision.amp)),
             build_optimizer(
@@ -120,33 +122,25 @@ class Training:
 
     def build_callbacks(self, folder, val_data) -> list:
         """The callbacks in the order in which they work; only the main process writes into `folder`."""
-        history, config, train = self.history, self.task.config, self.task.config.train
+        history, train = self.history, self.task.config.train
         save_every = (train.save_every or 0) * self.batches_per_update
         batch_size = train.batch_size * self.runtime.ranks
         log = folder.log if self.runtime.is_main else None
-        statistics = [
-            p for _, p in self.state.parameters.items() if p.name.endswith(("moving_mean", "moving_variance"))
-        ]
+        statistics = [p for p in self.state.parameters.values() if p.name.endswith(RUNNING_STATISTICS)]
+
+        def evaluate():
+            return self.task.evaluate(self.evaluated, val_data)
+
         callbacks = [
             StopOnSignal(history, self.batches_per_update),
             Progress(history, self.step, self.rates, self.epochs, batch_size, train.log_every, log, folder.last),
             MeanStatistics(history, statistics, save_every),
-            Evaluation(
-                history, lambda: self.task.evaluate(self.evaluated, val_data), self.epochs, train.evaluate_every
-            ),
+            Evaluation(history, evaluate, self.epochs, train.evaluate_every),
             NextEpoch(history),
         ]
         if self.runtime.is_main:
-            saving = (
-                folder,
-                self.state,
-                self.evaluated,
-                self.task.best_metric,
-                self.epochs,
-                train.keep_best,
-                save_every,
-            )
-            callbacks.append(Saving(history, *saving))
+            kept = (self.evaluated, self.task.best_metric, self.epochs, train.keep_best)
+            callbacks.append(Saving(history, folder, self.state, *kept, save_every))
         return callbacks
 
     def run(self, callbacks) -> None:
@@ -166,13 +160,11 @@ def check_same_settings(before, now) -> list:
         UserError: naming the settings that must not change within a run.
     """
     old, new = _flatten(dataclasses.asdict(before)), _flatten(dataclasses.asdict(now))
-    changes = {key: (old.get(key), new.get(key)) for key in {**old, **new} if old.get(key) != new.get(key)}
-    forbidden = [
-        f"{key} was {was!r}, is {value!r}" for key, (was, value) in changes.items() if key not in FREE_SETTINGS
-    ]
+    changes = [key for key in new if old[key] != new[key]]
+    forbidden = [f"{key} was {old[key]!r}, is {new[key]!r}" for key in changes if key not in FREE_SETTINGS]
     if forbidden:
         raise UserError(f"--resume goes on with the settings of the run: {'; '.join(forbidden)}")
-    return [f"{key}: {was!r} -> {value!r}" for key, (was, value) in changes.items()]
+    return [f"{key}: {old[key]!r} -> {new[key]!r}" for key in changes]
 
 
 def _flatten(tree, prefix="") -> dict:
