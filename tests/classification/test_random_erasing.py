@@ -77,7 +77,7 @@ def test_areas_and_aspects_fill_their_ranges():
 def test_a_rectangle_is_smaller_than_the_picture():
     generator = np.random.default_rng(0)
     found = [draw_rectangle(5, 5, generator) for _ in range(500)]
-    assert {height for _, _, height, _ in found} == {width for _, _, _, width in found} == {1, 2, 3, 4}
+    assert max(height for _, _, height, _ in found) == max(width for _, _, _, width in found) == 4
 
 
 def test_a_picture_too_flat_for_any_rectangle_stays():
