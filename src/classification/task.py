@@ -70,8 +70,7 @@ class ClassificationTask:
         return self._build_pipeline(samples, operations, self.config.evaluation.batch_size)
 
     def _build_training(self, folder, paths, labels, runtime, first_epoch, first_step):
-        """The pipeline of whole updates: every process has the same number of batches, a multiple of those
-        that are accumulated."""
+        """The pipeline of whole updates: every process has the same number of them."""
         train, data, augment, seed = self.config.train, self.config.data, self.config.augment, self.config.runtime.seed
         update = train.accumulation_steps * train.batch_size
         count = len(paths) // runtime.ranks // update * update
