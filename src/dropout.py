@@ -20,9 +20,12 @@ WIDTH = 1024
 
 
 @ops.constexpr
-def _jumps(first, count):
-    """int32 (3, count, 1): what takes a state `first`, `first` + 1, ... steps forward."""
-    steps = range(first, first + count)
+def _jumps(first, stride, batch, rows):
+    """int32 (3, batch * rows, 1): what takes a state forward to the numbers of each sample.
+
+    Sample i of the batch has `rows` steps from (first + i * stride) * rows + 1 on.
+    """
+    steps = [(first + sample * stride) * rows + row + 1 for sample in range(batch) for row in range(rows)]
     jumps = [[pow(a, step, m) for step in steps] for a, m in zip(MULTIPLIERS, MODULI)]
     return Tensor(np.array(jumps, np.int32)[:, :, None])
 
@@ -31,7 +34,9 @@ def _jumps(first, count):
 class UniformGenerator:
     """Uniform random numbers in a compiled graph, from a state that can be saved.
 
-    On `ranks` processes all states are equal: a draw goes over the numbers of all, of which each takes its part.
+    On `ranks` processes all states are equal: a draw goes over the samples of all, of which this process has every
+    `ranks`-th one, as the data pipeline deals them out. So the numbers of a sample depend on its place in the
+    global batch alone.
 
     Attributes:
         state: Parameter, int32 (3, 1, WIDTH).
@@ -45,19 +50,19 @@ class UniformGenerator:
         self.moduli = Tensor(np.array(MODULI, np.int32)[:, None, None])
         self.periods = Tensor(np.array(MODULI, np.float32)[:, None, None])
 
-    def draw(self, count):
-        """float32 (count,), uniform in [0, 1)."""
+    def draw(self, batch, count):
+        """float32 (batch, count), uniform in [0, 1)."""
         rows = (count + WIDTH - 1) // WIDTH
-        # (3, 1, WIDTH) x (3, rows, 1) -> (3, rows, WIDTH); the products stay below 2**31
-        numbers = self.state * _jumps(1 + self.rank * rows, rows) % self.moduli
-        ops.assign(self.state, self.state * _jumps(self.ranks * rows, 1) % self.moduli)
+        # (3, 1, WIDTH) x (3, batch * rows, 1) -> (3, batch * rows, WIDTH); the products stay below 2**31
+        numbers = self.state * _jumps(self.rank, self.ranks, batch, rows) % self.moduli
+        ops.assign(self.state, self.state * _jumps(self.ranks * batch * rows - 1, 1, 1, 1) % self.moduli)
         parts = numbers.astype(mindspore.float32) / self.periods
         total = parts[0] + parts[1] + parts[2]
-        return (total - ops.floor(total)).reshape(-1)[:count]  # (rows, WIDTH) -> (count,)
+        return (total - ops.floor(total)).reshape(batch, -1)[:, :count]  # (batch * rows, WIDTH) -> (batch, count)
 
 
 class Dropout(nn.Cell):
-    """In training, zero each value with probability `p` and scale the others by 1 / (1 - p); any shape."""
+    """In training, zero each value with probability `p` and scale the others by 1 / (1 - p); shape (N, ...)."""
 
     def __init__(self, p):
         super().__init__()
@@ -72,5 +77,5 @@ class Dropout(nn.Cell):
     def construct(self, x):
         if not self.training:
             return x
-        kept = self.generator.draw(math.prod(x.shape)).reshape(x.shape) >= self.p
+        kept = self.generator.draw(x.shape[0], math.prod(x.shape[1:])).reshape(x.shape) >= self.p
         return x * ops.stop_gradient(kept.astype(x.dtype)) / (1 - self.p)

@@ -43,4 +43,7 @@ def convert_batch_norm(network, ranks):
         convert_batch_norm(cell, ranks)
     for name, cell in network.name_cells().items():
         if isinstance(cell, nn.BatchNorm2d):
+            names = {parameter: parameter.name for parameter in cell.get_parameters()}
             setattr(network, name, SyncBatchNorm2d(cell, ranks))
+            for parameter, parameter_name in names.items():  # the new cell has changed it
+                parameter.name = parameter_name

@@ -1,5 +1,6 @@
 """Data-parallel evaluation: two processes on the CPU count what one does."""
 
+import csv
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ import pytest
 from conftest import PROJECT
 from PIL import Image
 
-from src.checkpoint import save_weights
+from src.checkpoint import read_checkpoint, save_weights
 from src.ghostnetv2 import create_network
 from src.runtime import sum_over_ranks
 
@@ -91,3 +92,46 @@ def test_two_processes_evaluate_like_one(tmp_path):
     assert [row.split(",")[:7] for row in rows[0]] == [row.split(",")[:7] for row in rows[1]]
     assert len(rows[0]) == 12
     assert (tmp_path / "one" / "per_class.csv").read_text() == (tmp_path / "two" / "per_class.csv").read_text()
+
+
+@pytest.mark.parametrize("mode", ["frozen", "sync"])
+def test_two_processes_follow_one_with_the_whole_batch(tmp_path, mode):
+    """Losses, weights and moving averages, with dropout; `sync`: batch normalisation over both processes' batches."""
+    script = [PROJECT / "tests" / "distributed_steps.py", PROJECT]
+    command = [sys.executable, *map(str, script), "one", mode]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    msrun(*script, "two", mode, cwd=tmp_path)
+    tolerance = 1e-4 if mode == "frozen" else 1e-3  # batch statistics amplify rounding
+    one, first, second = (np.load(tmp_path / name) for name in ("one_0.npz", "two_0.npz", "two_1.npz"))
+    assert np.ptp(one["losses"]) > 0.01
+    assert np.abs(one["losses"] - first["losses"]).max() < 1e-4
+    for name in one.files:
+        assert np.array_equal(first[name], second[name]), name
+        assert np.abs(one[name] - first[name]).max() < tolerance, name
+
+
+def test_training_on_two_processes(tmp_path):
+    """One run folder; all validation pictures counted; a resumed run ends like one that was not interrupted."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 19), ("val", 5)):
+        for number in range(count):
+            path = tmp_path / "data" / split / ("bright", "dark")[number % 2] / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, (36, 40, 3), np.uint8)).save(path)
+    config = PROJECT / "configs" / "classification" / "digits.yaml"
+    command = [PROJECT / "train.py", "--config", config, "--data_url", "data", "--num_classes", 2, *OVERRIDES]
+    command += ["network.name=ghostnet_1x", "network.dropout=0.2", "train.batch_size=4", "train.ema_decay=0.5"]
+    command += ["schedule.name=constant", "optimizer.name=rmsprop"]
+    logs = msrun(*command, "--output_dir", "whole", "train.epochs=2", cwd=tmp_path)
+    assert logs.count("global batch 8: 2 x 4 on CPU") == logs.count("epoch 2/2") == logs.count("evaluate with") == 1
+    assert not [path.name for path in tmp_path.iterdir() if path.name.startswith("runs")]
+    rows = list(csv.DictReader((tmp_path / "whole" / "metrics.csv").open()))
+    assert [(row["step"], row["images"]) for row in rows] == [("2", "5"), ("4", "5")]
+
+    msrun(*command, "--output_dir", "parts", "train.epochs=1", cwd=tmp_path)
+    logs = msrun(*command, "--output_dir", "parts", "--resume", "auto", "train.epochs=2", cwd=tmp_path)
+    assert "train.epochs: 1 -> 2" in logs and logs.count("resumed from parts/last.ckpt: epoch 1, batch 0") == 1
+    whole, parts = (read_checkpoint(tmp_path / name / "last.ckpt")[0] for name in ("whole", "parts"))
+    assert whole.keys() == parts.keys()
+    assert all(np.array_equal(value, parts[name]) for name, value in whole.items())
