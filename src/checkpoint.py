@@ -122,16 +122,17 @@ def write_weights(weights, path, notes=None) -> None:
     Raises:
         UserError: if it cannot be written; a file that was there stays as it was.
     """
-    if Path(path).suffix == ".safetensors":
-        with atomic_path(path) as temporary:
-            safetensors.numpy.save_file({name: np.ascontiguousarray(v) for name, v in weights.items()}, temporary)
-        return
-    with atomic_path(path, ".ckpt") as temporary:
-        entries = [{"name": name, "data": Tensor(value)} for name, value in weights.items()]
+    is_safetensors = Path(path).suffix == ".safetensors"
+    with atomic_path(path, None if is_safetensors else ".ckpt") as temporary:
         try:
-            mindspore.save_checkpoint(entries, str(temporary), append_dict={"origin": ORIGIN, **(notes or {})})
-            temporary.chmod(0o644)  # MindSpore makes it read-only
-        except RuntimeError as error:  # MindSpore's, whatever the system's was
+            if is_safetensors:
+                arrays = {name: np.ascontiguousarray(value) for name, value in weights.items()}
+                safetensors.numpy.save_file(arrays, temporary)
+            else:
+                entries = [{"name": name, "data": Tensor(value)} for name, value in weights.items()]
+                mindspore.save_checkpoint(entries, str(temporary), append_dict={"origin": ORIGIN, **(notes or {})})
+                temporary.chmod(0o644)  # MindSpore makes it read-only
+        except (RuntimeError, SafetensorError) as error:  # the libraries', whatever the system's was
             raise _unwritable(Path(path), error.__context__ or error) from None
 
 

@@ -12,7 +12,7 @@ import pytest
 from conftest import PROJECT
 from mindspore import Tensor, nn
 
-from src.checkpoint import atomic_path, load_weights, read_weights, save_weights, write_text
+from src.checkpoint import atomic_path, load_weights, read_weights, save_weights, write_text, write_weights
 from src.errors import UserError
 
 
@@ -143,3 +143,45 @@ def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path):
         process.wait()
         process.stdout.close()
         assert read_weights(path).weights["weight"].shape == (1000, 1000)
+
+
+FULL_DISK = """
+import resource, sys
+sys.path.insert(0, sys.argv[1])
+import numpy as np
+from src.checkpoint import write_text, write_weights
+from src.errors import UserError
+limit = 2_000_000
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+for write, path in ((write_weights, "a.ckpt"), (write_weights, "a.safetensors"), (write_text, "a.txt")):
+    content = "x" * 3_000_000 if write is write_text else {"a": np.ones(1_000_000, np.float32)}
+    try:
+        write(content, path) if write is write_weights else write(path, content)
+    except UserError as error:
+        print(error)
+"""
+
+
+def test_a_full_disk_leaves_the_old_file_whole(tmp_path):
+    names = ("a.ckpt", "a.safetensors", "a.txt")
+    for name in names[:2]:
+        write_weights({"a": np.full(3, 7, np.float32)}, tmp_path / name)
+    (tmp_path / names[2]).write_text("old")
+    before = {name: (tmp_path / name).read_bytes() for name in names}
+    command = [sys.executable, "-c", FULL_DISK, str(PROJECT)]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    lines = [line for line in result.stdout.splitlines() if "cannot be written" in line]
+    assert [line.split(":")[0] for line in lines] == list(names), result.stdout + result.stderr
+    assert all(line.endswith("; the one from before is whole") for line in lines), lines
+    assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+
+def test_a_runs_checkpoint_gives_averaged_or_plain_weights(tmp_path):
+    network = Net()
+    plain = {parameter.name: parameter.asnumpy() for parameter in network.get_parameters()}
+    averaged = {f"ema.{name}": value + 1 for name, value in plain.items()}
+    write_weights({**plain, **averaged, "state.global_step": np.array([3], np.int32)}, tmp_path / "last.ckpt")
+    assert "moving average" in load_weights(network, tmp_path / "last.ckpt")
+    assert np.array_equal(network.conv.weight.asnumpy(), plain["conv.weight"] + 1)
+    assert "plain weights" in load_weights(network, tmp_path / "last.ckpt", "raw")
+    assert np.array_equal(network.conv.weight.asnumpy(), plain["conv.weight"])

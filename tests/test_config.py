@@ -73,7 +73,10 @@ def test_every_config_loads_and_has_a_header(path):
         ("train:\n  epochs:", "config.yaml:2: train.epochs: None is not a whole number"),
         ("network: {dropout: .nan}", "config.yaml:1: network.dropout: nan is out of range: at least 0.0 and at most"),
         ("runtime: {graph_mode: 1}", "config.yaml:1: runtime.graph_mode: 1 is not true or false"),
-        ("optimizer:\n  name: adamv", "config.yaml:2: optimizer.name: 'adamv' is not one of adamw, sgd (did you mean"),
+        (
+            "optimizer:\n  name: adamv",
+            "config.yaml:2: optimizer.name: 'adamv' is not one of adamw, rmsprop, sgd (did you mean",
+        ),
         ("runtime: {device_target: gpu}", "config.yaml:1: runtime.device_target: 'gpu' is not one of Ascend, GPU, CPU"),
         ("network: {name: ghostnetv2_1_3}", "(did you mean 'ghostnetv2_1_3x'?)"),
         (

@@ -65,7 +65,8 @@ def test_train_leaves_a_whole_run_folder(trained):
     assert "evaluate with: python eval.py --config run/config.yaml --checkpoint_path run/best.ckpt" in output
     rows = list(csv.DictReader((folder / "run" / "metrics.csv").open()))
     assert [(row["epoch"], row["step"], row["images"]) for row in rows] == [("1", "2", "5"), ("2", "4", "5")]
-    assert len((folder / "run" / "train.log").read_text().splitlines()) == 2
+    log = (folder / "run" / "train.log").read_text().splitlines()
+    assert [line.split()[0] for line in log] == ["ghostnetv2_1x:", "global", "run", "epoch", "epoch"]
     with Image.open(folder / "run" / "curves.png") as image:
         assert image.size == (1200, 360)
 
@@ -122,7 +123,7 @@ def test_ctrl_c_keeps_the_last_weights(folder):
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "Traceback" not in errors
-    assert "interrupted; the weights so far are in stopped/last.ckpt" in errors
+    assert "interrupted; --resume stopped goes on from stopped/last.ckpt" in errors
     assert not [path for path in os.listdir(folder / "stopped") if path.startswith(".")]
 
 
@@ -141,6 +142,17 @@ def mistakes(folder):
             ("--checkpoint_path", "run/best.ckpt", "network.name=ghostnet_1x"),
             "unexpected (blocks.2.ghost1.short_conv.0.conv.weight",
         ),
+        "resume what": (
+            "train.py",
+            ("--resume", "nowhere"),
+            "nowhere: no such checkpoint; --resume takes a run's folder",
+        ),
+        "resume weights": ("train.py", ("--resume", "run/best.ckpt"), "best.ckpt: holds weights only; --pre_trained"),
+        "resume another": (
+            "train.py",
+            ("--resume", "run", "optimizer.name=sgd"),
+            "--resume goes on with the settings of the run: optimizer.name was 'adamw', is 'sgd'",
+        ),
         "folder exists": ("train.py", (*data[:-1], "run", *SMALL), "run: exists and is not empty"),
         "no image": ("scripts/predict.py", ("no.png", "--checkpoint_path", "run/best.ckpt"), "no.png: no such file"),
     }
@@ -156,6 +168,25 @@ def test_mistakes_end_in_one_line(trained, name):
     assert result.returncode == 2, result.stderr
     assert message in result.stderr and result.stderr.startswith("error: "), result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_resuming_a_whole_run_changes_nothing(trained):
+    folder, _ = trained
+    before = {path.name: path.read_bytes() for path in (folder / "run").iterdir() if path.suffix in (".ckpt", ".csv")}
+    result = call("train.py", "--resume", "run", cwd=folder)
+    assert result.returncode == 0, result.stderr
+    assert "resumed from run/last.ckpt: epoch 2, batch 0" in result.stdout
+    assert before == {name: (folder / "run" / name).read_bytes() for name in before}
+
+
+def test_a_loss_that_explodes_is_named(folder):
+    arguments = ("--config", CONFIG, "--data_url", "data", "--num_classes", 2, "--output_dir", "exploded")
+    settings = ("optimizer.name=sgd", "schedule.learning_rate=1e30", "schedule.warmup_epochs=0", "train.epochs=5")
+    result = call("train.py", *arguments, *SMALL, *settings, cwd=folder)
+    assert result.returncode == 2
+    last = result.stderr.splitlines()[-1]
+    assert re.match(r"error: the loss is (nan|inf) at step \d+ \(batch \d of epoch \d\); ", last), result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_a_broken_picture_in_the_middle_of_training_is_named(folder):

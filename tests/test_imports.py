@@ -6,8 +6,19 @@ from conftest import PROJECT
 
 LAYERS = (
     ("errors",),
-    ("ghostnetv2", "config", "runtime", "images", "complexity", "torch_file"),
-    ("checkpoint", "porting", "deploy", "optim", "train_step", "command_line", "run_folder", "callbacks"),
+    (
+        "runtime",
+        "dropout",
+        "ghostnetv2",
+        "config",
+        "images",
+        "complexity",
+        "torch_file",
+        "sync_batch_norm",
+        "precision",
+    ),
+    ("checkpoint", "porting", "deploy", "optim", "train_step", "command_line", "run_folder", "training_state"),
+    ("callbacks", "training"),
     ("classification", "detection", "segmentation"),
     ("tasks",),
     ("train", "eval", "export", "scripts"),
