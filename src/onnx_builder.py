@@ -4,7 +4,7 @@ A feature may be spread over several tensors, and a tensor may hold channels twi
 in between: `FeatureMap.channels` says what is where, and the weights of each convolution are laid out for it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Tuple
 
 import numpy as np
@@ -30,6 +30,10 @@ class FeatureMap:
     name: str
     channels: Tuple[int, ...]
     size: Tuple[int, int]
+
+    def renumbered(self, channels):
+        """The same tensor, its places named anew."""
+        return replace(self, channels=tuple(channels))
 
 
 def pad_channels(channels, multiple) -> tuple:
@@ -72,10 +76,9 @@ class GraphBuilder:
         return FeatureMap(name, tuple(range(channels)), size)
 
     def constant(self, name, array) -> str:
-        """Store an array, equal ones once; returns its name."""
-        for known, value in self.weights.items():
-            if name == known and not np.array_equal(array, value):
-                raise ValueError(f"{name} is there with another value")
+        """Store an array under a name of its own; returns the name."""
+        if name in self.weights:
+            raise ValueError(f"{name} is there already")
         self.weights[name] = array
         return name
 
@@ -188,9 +191,7 @@ class GraphBuilder:
         if x.channels == order:
             return x
         places = np.array([x.channels.index(channel) for channel in order], np.int64)
-        return self.map_node(
-            "Gather", [x.name, self.constant(f"{name}.order", places)], name, order, x.size, axis=1
-        )
+        return self.map_node("Gather", [x.name, self.constant(f"{name}.order", places)], name, order, x.size, axis=1)
 
     def build(self, inputs, outputs, name) -> onnx.ModelProto:
         """The model, checked by `onnx.checker`.
