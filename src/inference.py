@@ -52,7 +52,8 @@ def open_exported(path) -> ExportedFile:
         session, *described = _read_onnx(path)
         name = session.get_inputs()[0].name
         return ExportedFile(lambda images: session.run(None, {name: images}), *described)
-    return ExportedFile(_run_mindir(path), *_read_mindir(path))
+    described = _read_mindir(path)
+    return ExportedFile(_run_mindir(path), *described)
 
 
 def _existing(path) -> Path:
