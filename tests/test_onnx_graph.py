@@ -142,7 +142,8 @@ def test_options_equal_the_network(options):
 @pytest.mark.parametrize("up_sampling", UP_SAMPLINGS)
 @pytest.mark.parametrize("down_sampling", DOWN_SAMPLINGS)
 def test_all_combinations_of_dfc_options(up_sampling, down_sampling):
-    for size, gate, position, target in itertools.product(((64, 96), (47, 66)), GATES, GATE_POSITIONS, DFC_TARGETS):
+    sizes = itertools.cycle(((64, 96), (47, 66)))
+    for size, (gate, position, target) in zip(sizes, itertools.product(GATES, GATE_POSITIONS, DFC_TARGETS)):
         assert_equals_network(
             size,
             dfc_blocks=(2, 3, 6, 11, 12),
