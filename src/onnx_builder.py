@@ -178,9 +178,8 @@ class GraphBuilder:
         count = len(x.channels)
         flat_shape = self.constant(f"{name}.flat.shape", np.array([0, count, -1], np.int64))
         flat = self.node("Reshape", [x.name, flat_shape], f"{name}.flat", (count, one_hot.shape[0]))
-        product = f"{name}.product"
-        self.node("MatMul", [flat, self.constant(f"{name}.one_hot", one_hot)], product, one_hot.shape[1:])
-        self.shapes[product] = (self.batch, count, one_hot.shape[1])
+        matrix = self.constant(f"{name}.one_hot", one_hot)
+        product = self.node("MatMul", [flat, matrix], f"{name}.product", (count, one_hot.shape[1]))
         shape = self.constant(f"{name}.shape", np.array([0, count, *size], np.int64))
         return self.map_node("Reshape", [product, shape], name, x.channels, size)
 
@@ -197,19 +196,16 @@ class GraphBuilder:
         """The model, checked by `onnx.checker`.
 
         Args:
-            inputs, outputs: {name in the graph: name of a tensor here}; inputs have one name for both.
+            inputs: names of the graph's inputs.
+            outputs: {name to show: name of the tensor here}.
             name: of the graph.
         """
         renamed = {tensor: shown for shown, tensor in outputs.items()}
         for node in self.nodes:
             node.input[:] = [renamed.get(tensor, tensor) for tensor in node.input]
             node.output[:] = [renamed.get(tensor, tensor) for tensor in node.output]
-        infos = {
-            renamed.get(tensor, tensor): helper.make_tensor_value_info(
-                renamed.get(tensor, tensor), TensorProto.FLOAT, shape
-            )
-            for tensor, shape in self.shapes.items()
-        }
+        shapes = {renamed.get(tensor, tensor): shape for tensor, shape in self.shapes.items()}
+        infos = {key: helper.make_tensor_value_info(key, TensorProto.FLOAT, shape) for key, shape in shapes.items()}
         graph = helper.make_graph(
             self.nodes,
             name,
