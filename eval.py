@@ -1,9 +1,10 @@
-"""Evaluate a checkpoint: python eval.py --checkpoint_path FILE --data_url DIR"""
+"""Evaluate a checkpoint or an exported file: python eval.py --checkpoint_path FILE --data_url DIR"""
 
 import json
 
-from src.checkpoint import load_weights, write_text
+from src.checkpoint import write_text
 from src.command_line import add_overrides, add_weights, build_parser, read_config, run
+from src.inference import load_network
 from src.runtime import init_runtime
 from src.tasks import SCHEMAS, create_task
 
@@ -22,8 +23,8 @@ def main():
     config = read_config(arguments, SCHEMAS, arguments.overrides, arguments.checkpoint_path)
     runtime = init_runtime(config.runtime.device_target, config.runtime.seed, config.runtime.graph_mode)
     task = create_task(config)
-    network = task.build_network()
-    print(load_weights(network, arguments.checkpoint_path, arguments.weights))
+    network, loaded = load_network(task, arguments.checkpoint_path, arguments.weights)
+    print(loaded)
     details = arguments.output_dir if runtime.is_main else None
     result = task.evaluate(network, task.build_dataset("val", runtime), details)
     if not runtime.is_main:

@@ -1,11 +1,14 @@
 """Export a checkpoint: python export.py --checkpoint_path FILE --file_name NAME --file_format MINDIR"""
 
+import re
 from pathlib import Path
 
 from src.checkpoint import load_weights
 from src.command_line import add_overrides, add_weights, build_parser, read_config, run
+from src.config import dump_config
 from src.deploy import FILE_FORMATS, export
 from src.errors import UserError
+from src.inference import PROBABILITIES, SETTINGS
 from src.runtime import init_runtime
 from src.tasks import SCHEMAS, create_task
 
@@ -15,10 +18,25 @@ def parse_arguments():
     add_weights(parser)
     parser.add_argument("--file_format", choices=FILE_FORMATS, default="MINDIR", help="format of the file")
     parser.add_argument("--file_name", default="ghostnetv2", metavar="NAME", help="file to write; the ending is added")
-    parser.add_argument("--batch_size", type=int, default=1, metavar="N", help="images in one call of the network")
+    batch = parser.add_mutually_exclusive_group()
+    batch.add_argument("--batch_size", type=int, default=1, metavar="N", help="images in one call of the network")
+    batch.add_argument("--dynamic_batch", action="store_true", help="any number of images in one call")
+    parser.add_argument("--image_size", metavar="HxW", help="input in pixels; default: data.image_size, square")
+    parser.add_argument("--softmax", action="store_true", help="end in probabilities instead of logits")
+    parser.add_argument(
+        "--fold_bn", choices=("true", "false"), default="true", help="fold BatchNorm into the convolutions"
+    )
     parser.add_argument("--force", action="store_true", help="overwrite an existing file")
     add_overrides(parser)
     return parser.parse_args()
+
+
+def read_image_size(text):
+    """(height, width) from '192x256'."""
+    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    if not match:
+        raise UserError(f"--image_size {text!r} is not of the form HxW, such as 192x256")
+    return int(match[1]), int(match[2])
 
 
 def main():
@@ -35,11 +53,19 @@ def main():
     network = task.build_network()
     print(load_weights(network, arguments.checkpoint_path, arguments.weights))
     cell, inputs, outputs = task.build_export_network(network)
-    shapes = {name: (arguments.batch_size, *shape) for name, shape in inputs.items()}
-    difference = export(cell, path, arguments.file_format, shapes.values())
-    described = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-    print(f"inputs: {described} float32; outputs: {', '.join(outputs)}")
-    print(f"exported {path} ({path.stat().st_size / 1e6:.1f} MB), loaded back: differs by {difference:.1e} at most")
+    if arguments.softmax:
+        if outputs != ("logits",):
+            raise UserError(f"--softmax: is for one output of logits, this network gives {', '.join(outputs)}")
+        outputs = (PROBABILITIES,)
+    ((name, shape),) = inputs.items()
+    if arguments.image_size:
+        shape = (shape[0], *read_image_size(arguments.image_size))
+    batch = None if arguments.dynamic_batch else arguments.batch_size
+    options = {"batch": batch, "softmax": arguments.softmax, "fold": arguments.fold_bn == "true"}
+    difference = export(cell, path, arguments.file_format, shape, notes={SETTINGS: dump_config(task.config)}, **options)
+    print(f"inputs: {name} {(batch or 'any', *shape)} float32; outputs: {', '.join(outputs)}")
+    checked = "not loaded back here" if difference is None else f"loaded back: differs by {difference:.1e} at most"
+    print(f"exported {path} ({path.stat().st_size / 1e6:.1f} MB), {checked}")
 
 
 if __name__ == "__main__":

@@ -5,9 +5,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.checkpoint import load_weights
 from src.command_line import add_weights, build_parser, read_config, run
 from src.images import find_images
+from src.inference import load_network
 from src.runtime import init_runtime
 from src.tasks import SCHEMAS, create_task
 
@@ -27,8 +27,8 @@ def main():
     paths = [path for name in arguments.images for path in find_images(Path(name))]
     init_runtime(config.runtime.device_target, config.runtime.seed, config.runtime.graph_mode)
     task = create_task(config)
-    network = task.build_network()
-    print(load_weights(network, arguments.checkpoint_path, arguments.weights))
+    network, loaded = load_network(task, arguments.checkpoint_path, arguments.weights)
+    print(loaded)
     for line in task.predict(network, paths, arguments.output_dir):
         print(line)
 

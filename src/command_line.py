@@ -9,6 +9,7 @@ from pathlib import Path
 from src.checkpoint import PREFERENCES, read_weights
 from src.config import load_config, parse_override
 from src.errors import UserError
+from src.inference import SETTINGS, is_exported, read_notes
 from src.porting import Identity
 from src.runtime import DEVICE_TARGETS
 
@@ -53,25 +54,28 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
 def read_config(arguments, schemas, overrides, checkpoint_path=None):
     """The checked settings that the command line asks for.
 
-    Without `--config`, the settings that a run left beside its checkpoint, else `OFFICIAL_PORT_CONFIG` for a
-    checkpoint of the official MindSpore port, else `DEFAULT_CONFIG`.
+    Without `--config`, those that an exported file holds, else those that a run left beside its checkpoint, else
+    `OFFICIAL_PORT_CONFIG` for a checkpoint of the official MindSpore port, else `DEFAULT_CONFIG`.
     """
-    path = arguments.config
+    path, text = arguments.config, None
     if path is None:
-        path = _config_for(checkpoint_path)
+        text = read_notes(checkpoint_path).get(SETTINGS) if checkpoint_path and is_exported(checkpoint_path) else None
+        path = _config_for(checkpoint_path) if text is None else checkpoint_path
         print(f"settings: {path}")
     flags = [
         (key, getattr(arguments, flag), f"--{flag}")
         for flag, key in FLAG_KEYS.items()
         if getattr(arguments, flag) is not None
     ]
-    return load_config(path, schemas, flags + [parse_override(text) for text in overrides])
+    return load_config(path, schemas, flags + [parse_override(item) for item in overrides], text)
 
 
 def _config_for(checkpoint_path):
     beside = Path(checkpoint_path).parent / RUN_CONFIG
     if beside.is_file():
         return beside
+    if is_exported(checkpoint_path):
+        return DEFAULT_CONFIG
     file = read_weights(checkpoint_path)
     # the official port's names are ours, but only our files say whose they are
     from_port = file.kind == "MindSpore checkpoint" and not file.is_ours

@@ -160,18 +160,19 @@ class Value:
     source: str
 
 
-def load_config(path, schemas, overrides=()) -> Config:
+def load_config(path, schemas, overrides=(), text=None) -> Config:
     """Read `path`, its bases and `overrides` into the settings class of its task.
 
     Args:
         path: YAML file.
         schemas: {task name: subclass of Config}.
         overrides: (dotted key, value, source) in order, such as ("train.epochs", 3, "command line").
+        text: YAML that another kind of file, `path`, holds.
 
     Raises:
         UserError: for whatever is wrong in them.
     """
-    tree = read_yaml(Path(path))
+    tree = read_yaml(Path(path), text=text)
     for key, content, source in overrides:
         *sections, leaf = key.split(".")
         mapping = {leaf: to_tree(content, source)}
@@ -209,12 +210,12 @@ def _plain(value):
     return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
-def read_yaml(path: Path, seen=()) -> Value:
+def read_yaml(path: Path, seen=(), text=None) -> Value:
     """The merged tree of `path` and its bases; each mapping is {key: Value}, each leaf knows its line."""
     if path.resolve() in seen:
         raise UserError(f"{seen[-1]}: base: {path} is its own base")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8") if text is None else text
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a text file"
         origin = f"{seen[-1]}: base: " if seen else ""

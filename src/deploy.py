@@ -1,57 +1,162 @@
 """Export of a trained network to a file that runs without this project."""
 
+import importlib.util
+
 import mindspore
 import numpy as np
 from mindspore import Tensor, nn
 
 from src.checkpoint import atomic_path
 from src.errors import UserError
+from src.folding import fold_batch_norm
+from src.ghostnetv2 import MIN_INPUT_SIZE, GhostNetV2
+from src.inference import OUTPUTS, PROBABILITIES, open_exported
 
 FILE_FORMATS = ("MINDIR", "ONNX", "AIR")
-TOLERANCE = 1e-5  # of the largest output
+TOLERANCE = 1e-4  # of the outputs' range
+OPEN_BATCH = 3  # images that a file for any number of them is checked with, besides one
 
 
-def export(network, path, file_format, input_shapes) -> float:
+class WithSoftmax(nn.Cell):
+    """A classifier that ends in probabilities: (N, ...) -> (N, classes)."""
+
+    def __init__(self, network):
+        super().__init__(auto_prefix=False)  # the network's parameters keep their names
+        self.network = network
+        self.softmax = nn.Softmax(axis=1)
+
+    def construct(self, x):
+        return self.softmax(self.network(x))
+
+
+def export(network, path, file_format, image_shape, batch=1, softmax=False, fold=True, notes=None):
     """Write `network` to `path`, load the file back and compare its outputs on random input.
 
     Args:
-        network: nn.Cell from float32 tensors to one tensor or a tuple of them.
+        network: nn.Cell from float32 (N, *image_shape) to one tensor or a tuple of them; stays as it is.
         path: file to write; it appears only once the check has passed.
         file_format: one of `FILE_FORMATS`.
-        input_shapes: shape of each input, batch included.
+        image_shape: (channels, height, width).
+        batch: images in a call; None for any number.
+        softmax: end in probabilities.
+        fold: fold batch normalisation into the convolutions; ONNX files always do.
+        notes: {name: text} to keep in the file.
 
     Returns:
-        Largest difference between the file's and the network's outputs.
+        Largest difference between the file's and the network's outputs; None where it could not be loaded here.
 
     Raises:
-        UserError: if this format is not possible here, or the file disagrees with the network.
+        UserError: if this is not possible here, or the file disagrees with the network.
     """
-    if file_format != "MINDIR":
-        reasons = {"AIR": "needs an Ascend device", "ONNX": "MindSpore's exporter does not support this network"}
-        raise UserError(f"--file_format {file_format}: {reasons[file_format]}; MINDIR is possible here")
+    check_possible(network, file_format, image_shape, fold)
+    notes = {**(notes or {}), **({OUTPUTS: PROBABILITIES} if softmax else {})}
     network.set_train(False)
+    shipped = fold_batch_norm(network) if fold else network
+    with atomic_path(path, f".{file_format.lower()}") as temporary:
+        if file_format == "ONNX":
+            write_onnx(shipped, temporary, image_shape, batch, softmax, notes)
+        else:
+            shipped = WithSoftmax(shipped).set_train(False) if softmax else shipped
+            write_mindspore(shipped, temporary, file_format, image_shape, batch, notes)
+        if file_format == "AIR" or (file_format == "ONNX" and not importlib.util.find_spec("onnxruntime")):
+            return None
+        return compare_file(network, temporary, path, image_shape, batch, softmax)
+
+
+def check_possible(network, file_format, image_shape, fold) -> None:
+    """Raise `UserError` if this export cannot be."""
+    device = mindspore.get_context("device_target")
+    if file_format == "AIR" and device != "Ascend":
+        raise UserError(f"--file_format AIR: needs an Ascend device, this is {device}; MINDIR and ONNX are possible")
+    height, width = image_shape[1:]
+    if min(height, width) < MIN_INPUT_SIZE:
+        raise UserError(f"images of {height}x{width} pixels are too small: at least {MIN_INPUT_SIZE} each way")
+    if file_format != "ONNX":
+        return
+    if not isinstance(network, GhostNetV2):
+        raise UserError(f"--file_format ONNX: is for classification, not for {type(network).__name__}; MINDIR is")
+    if not fold:
+        raise UserError("--file_format ONNX: always has batch normalisation folded; --fold_bn false is for MINDIR")
+    if not importlib.util.find_spec("onnx"):
+        raise UserError("--file_format ONNX: needs the package onnx: pip install onnx")
+
+
+def write_onnx(network, path, image_shape, batch, softmax, notes) -> None:
+    """Write a folded `GhostNetV2` as ONNX."""
+    import onnx
+
+    from src.onnx_graph import build_onnx
+
+    model = build_onnx(network, image_shape, batch, softmax)
+    onnx.helper.set_model_props(model, notes)
+    onnx.save(model, str(path))
+
+
+def write_mindspore(network, path, file_format, image_shape, batch, notes) -> None:
+    """Write a network with MindSpore's exporter."""
+    example = Tensor(shape=[batch, *image_shape], dtype=mindspore.float32)
+    if batch is not None:
+        example = Tensor(np.zeros((batch, *image_shape), np.float32))
+    mindspore.export(network, example, file_name=str(path), file_format=file_format)
+    path.chmod(0o644)  # MindSpore makes it read-only
+    if file_format == "MINDIR":
+        _add_notes(path, notes)
+
+
+def _add_notes(path, notes) -> None:
+    """Put {name: text} into a MINDIR file."""
+    from mindspore.train import mind_ir_pb2
+
+    model = mind_ir_pb2.ModelProto()
+    model.ParseFromString(path.read_bytes())
+    model.user_info.update(notes)
+    path.write_bytes(model.SerializeToString())
+
+
+def compare_file(network, file, path, image_shape, batch, softmax) -> float:
+    """Largest difference between `network` and the exported `file`, over random images and several batches.
+
+    Raises:
+        UserError: see `compare_outputs`.
+    """
+    run = open_exported(file).run
     generator = np.random.default_rng(0)
-    inputs = [Tensor(generator.standard_normal(shape).astype(np.float32)) for shape in input_shapes]
-    with atomic_path(path, ".mindir") as temporary:
-        mindspore.export(network, *inputs, file_name=str(temporary), file_format=file_format)
-        temporary.chmod(0o644)  # MindSpore makes it read-only
-        loaded = nn.GraphCell(mindspore.load(str(temporary)))
-        return compare_outputs(_as_tuple(network(*inputs)), _as_tuple(loaded(*inputs)), path)
+    count = OPEN_BATCH if batch is None else batch
+    differences = []
+    for _ in range(2):
+        images = generator.standard_normal((count, *image_shape)).astype(np.float32)
+        expected = run_by_operator(network, images)
+        if softmax:
+            powers = np.exp(expected[0] - expected[0].max(axis=1, keepdims=True))
+            expected = [powers / powers.sum(axis=1, keepdims=True)]
+        for size in {1, count} if batch is None else {count}:
+            part = [output[:size] for output in expected]
+            differences.append(compare_outputs(part, run(images[:size]), path))
+    return max(differences)
 
 
 def compare_outputs(expected, actual, path) -> float:
-    """Largest difference between two tuples of tensors.
+    """Largest difference between two lists of arrays.
 
     Raises:
-        UserError: if it is more than `TOLERANCE` of the largest value.
+        UserError: if it is more than `TOLERANCE` of the range of the expected values, or shapes differ.
     """
-    pairs = [(ours.asnumpy(), theirs.asnumpy()) for ours, theirs in zip(expected, actual)]
-    difference = float(np.max([np.abs(ours - theirs).max() for ours, theirs in pairs]))
-    scale = max(1.0, *(float(np.abs(ours).max()) for ours, _ in pairs))
+    shapes, wanted = [y.shape for y in actual], [y.shape for y in expected]
+    if shapes != wanted:
+        raise UserError(f"{path}: not written: the exported network gives {shapes}, the original {wanted}")
+    difference = max(float(np.abs(ours - theirs).max()) for ours, theirs in zip(expected, actual))
+    scale = max(max(float(np.ptp(y)), float(np.abs(y).max())) for y in expected)
     if not difference <= TOLERANCE * scale:  # nan fails too
         raise UserError(f"{path}: not written: the exported network differs from the original by {difference:.3g}")
     return difference
 
 
-def _as_tuple(outputs) -> tuple:
-    return outputs if isinstance(outputs, tuple) else (outputs,)
+def run_by_operator(network, images) -> list:
+    """Outputs of `network` as arrays, without the compiler that exports go through (PyNative)."""
+    mode = mindspore.get_context("mode")
+    mindspore.set_context(mode=mindspore.PYNATIVE_MODE)
+    try:
+        outputs = network(Tensor(images))
+        return [output.asnumpy() for output in (outputs if isinstance(outputs, tuple) else (outputs,))]
+    finally:
+        mindspore.set_context(mode=mode)

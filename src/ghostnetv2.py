@@ -124,9 +124,11 @@ def resize(x, size, mode):
     if mode == "bicubic":
         x = ops.matmul(bicubic_weights(x.shape[2], size[0]), x)  # (h, H) x (N, C, H, W) -> (N, C, h, W)
         return ops.matmul(x, bicubic_weights(x.shape[3], size[1]).T)  # (N, C, h, W) x (W, w) -> (N, C, h, w)
+    # not ops.interpolate, which asks questions about the whole shape that a dynamic batch leaves open
     if mode == "nearest":
-        return ops.interpolate(x, size=size, mode="nearest")
-    return ops.interpolate(x, size=size, mode="bilinear", align_corners=mode == "bilinear_align_corners")
+        return ops.ResizeNearestNeighborV2()(x, size)
+    aligned = mode == "bilinear_align_corners"
+    return ops.ResizeBilinearV2(aligned, not aligned)(x, size)
 
 
 class ConvBnAct(nn.Cell):

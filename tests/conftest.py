@@ -44,6 +44,20 @@ def randomise_(model, seed=0):
     return model.eval()
 
 
+def randomise_batch_norm(network, seed=0):
+    """Give a network of ours random batch normalisation; returns it in evaluation mode."""
+    import mindspore
+
+    generator = np.random.default_rng(seed)
+    ranges = {"gamma": (0.5, 1.5), "beta": (-0.5, 0.5), "moving_mean": (-0.5, 0.5), "moving_variance": (0.5, 1.5)}
+    for parameter in network.get_parameters():
+        limits = ranges.get(parameter.name.rpartition(".")[2])
+        if limits:
+            values = generator.uniform(*limits, parameter.shape).astype(np.float32)
+            parameter.set_data(mindspore.Tensor(values))
+    return network.set_train(False)
+
+
 def copy_weights(model, network):
     """Copy a torch model's weights into `network` by name; every parameter must be given exactly once."""
     import mindspore

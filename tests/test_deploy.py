@@ -1,39 +1,146 @@
 """Export: the file gives the network's outputs, and a wrong one is never left behind."""
 
+import importlib.util
+
 import mindspore
 import numpy as np
 import pytest
+from conftest import randomise_batch_norm, reference
 from mindspore import Tensor, nn
 
+from src import deploy
 from src.deploy import compare_outputs, export
 from src.errors import UserError
 from src.ghostnetv2 import create_network
+from src.inference import ExportedNetwork, open_exported, read_notes
+
+SIZE = (3, 40, 56)
 
 
-def test_mindir_gives_the_same_outputs(tmp_path):
-    network = create_network("ghostnetv2_1x", num_classes=7)
-    rng = np.random.default_rng(0)
-    for parameter in network.get_parameters():
-        if "moving" in parameter.name or ".bn." in parameter.name:
-            parameter.set_data(Tensor(rng.uniform(0.5, 1.5, parameter.shape).astype(np.float32)))
+def picture(*shape, seed=7):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def network():
+    return randomise_batch_norm(create_network("ghostnetv2_1x", num_classes=7))
+
+
+@pytest.fixture(scope="module")
+def expected(network):
+    """Logits of five pictures, computed operator by operator: the exported files are graphs."""
+    mindspore.set_context(mode=mindspore.PYNATIVE_MODE)
+    return network(Tensor(picture(5, *SIZE))).asnumpy()
+
+
+def assert_close(actual, expected):
+    assert actual.shape == expected.shape
+    assert np.abs(actual - expected).max() <= 1e-5 * np.ptp(expected)
+
+
+def operators(path):
+    from mindspore.train import mind_ir_pb2
+
+    model = mind_ir_pb2.ModelProto()
+    model.ParseFromString(path.read_bytes())
+    return {node.op_type.split(":")[2] for node in model.graph.node if node.op_type.startswith("REF::")}
+
+
+def test_mindir_with_any_batch(tmp_path, network, expected):
     path = tmp_path / "network.mindir"
-    assert export(network, path, "MINDIR", [(2, 3, 64, 96)]) < 1e-4
+    assert export(network, path, "MINDIR", SIZE, batch=None, notes={"settings": "a: 1"}) < 1e-5
     assert [file.name for file in tmp_path.iterdir()] == ["network.mindir"]
-    x = Tensor(rng.standard_normal((2, 3, 64, 96)).astype(np.float32))
+    assert read_notes(path) == {"settings": "a: 1"}
+    assert open_exported(path).input_shape == (None, *SIZE)
+    assert "Conv2D" in operators(path) and "BatchNorm" not in operators(path)
     loaded = nn.GraphCell(mindspore.load(str(path)))
-    assert np.abs(loaded(x).asnumpy() - network(x).asnumpy()).max() < 1e-5
+    for count in (1, 5):
+        assert_close(loaded(Tensor(picture(5, *SIZE)[:count])).asnumpy(), expected[:count])
+
+
+def test_mindir_with_fixed_batch_softmax_and_batch_norm(tmp_path, network, expected):
+    path = tmp_path / "network.mindir"
+    names = [parameter.name for parameter in network.get_parameters()]
+    assert export(network, path, "MINDIR", SIZE, batch=2, softmax=True, fold=False) < 1e-5
+    assert [parameter.name for parameter in network.get_parameters()] == names
+    assert "BatchNorm" in operators(path)
+    powers = np.exp(expected)
+    probabilities = powers / powers.sum(axis=1, keepdims=True)
+    assert_close(open_exported(path).run(picture(5, *SIZE)[:2])[0], probabilities[:2])
+    # batches of 2 for 5 pictures, logarithms in place of logits
+    logits = ExportedNetwork(path)(Tensor(picture(5, *SIZE))).asnumpy()
+    assert_close(np.exp(logits), probabilities)
+
+
+@pytest.mark.parametrize(("batch", "softmax"), [(None, False), (2, True)])
+def test_onnx(tmp_path, network, expected, batch, softmax):
+    reference("onnx"), reference("onnxruntime")
+    path = tmp_path / "network.onnx"
+    assert export(network, path, "ONNX", SIZE, batch=batch, softmax=softmax) < 1e-5
+    assert [file.name for file in tmp_path.iterdir()] == ["network.onnx"]
+    assert open_exported(path).input_shape == (batch, *SIZE)
+    logits = ExportedNetwork(path).set_train(False)(Tensor(picture(5, *SIZE))).asnumpy()
+    if softmax:  # logits are known up to a constant
+        logits, expected = (y - y.mean(axis=1, keepdims=True) for y in (logits, expected))
+    assert_close(logits, expected)
 
 
 def test_a_difference_is_refused():
-    a, b = Tensor(np.array([1.0, 2.0], np.float32)), Tensor(np.array([1.0, 2.1], np.float32))
-    assert compare_outputs((a,), (a,), "x") == 0
-    with pytest.raises(UserError, match=r"differs from the original by 0\.1"):
-        compare_outputs((a,), (b,), "x")
+    a, b = np.array([1.0, 2.0], np.float32), np.array([1.0, 2.1], np.float32)
+    assert compare_outputs([a], [a], "x") == 0
+    with pytest.raises(UserError, match=r"x: not written: .* differs from the original by 0\.1"):
+        compare_outputs([a], [b], "x")
     with pytest.raises(UserError, match="differs from the original by nan"):
-        compare_outputs((a,), (a * float("nan"),), "x")
+        compare_outputs([a], [a * float("nan")], "x")
+    with pytest.raises(UserError, match=r"gives \[\(1,\)\], the original \[\(2,\)\]"):
+        compare_outputs([a], [a[:1]], "x")
 
 
-@pytest.mark.parametrize("file_format", ["ONNX", "AIR"])
-def test_formats_that_are_not_possible(tmp_path, file_format):
-    with pytest.raises(UserError, match=f"--file_format {file_format}: .*MINDIR"):
-        export(nn.ReLU(), tmp_path / "a", file_format, [(1, 2)])
+def test_a_wrong_file_is_not_left(tmp_path, network, monkeypatch):
+    reference("onnx"), reference("onnxruntime")
+    path = tmp_path / "network.onnx"
+    path.write_text("before")
+
+    def wrong(network):
+        folded = fold(network)
+        folded.classifier.bias.set_data(folded.classifier.bias + 1)
+        return folded
+
+    fold = deploy.fold_batch_norm
+    monkeypatch.setattr(deploy, "fold_batch_norm", wrong)
+    with pytest.raises(UserError, match="not written: the exported network differs from the original by 1"):
+        export(network, path, "ONNX", SIZE)
+    assert [file.name for file in tmp_path.iterdir()] == ["network.onnx"]
+    assert path.read_text() == "before"
+
+
+@pytest.mark.parametrize(
+    ("file_format", "shape", "options", "message"),
+    [
+        ("AIR", SIZE, {}, "AIR: needs an Ascend device, this is CPU"),
+        ("ONNX", SIZE, {"fold": False}, "ONNX: always has batch normalisation folded"),
+        ("MINDIR", (3, 32, 40), {}, "images of 32x40 pixels are too small: at least 33"),
+    ],
+)
+def test_what_is_not_possible(tmp_path, network, file_format, shape, options, message):
+    if file_format == "AIR" and mindspore.get_context("device_target") == "Ascend":
+        pytest.skip("this machine has an Ascend device")
+    with pytest.raises(UserError, match=message):
+        export(network, tmp_path / "a", file_format, shape, **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_image_size_on_the_command_line():
+    from export import read_image_size
+
+    assert read_image_size("192x256") == (192, 256)
+    with pytest.raises(UserError, match="--image_size '224' is not of the form HxW, such as 192x256"):
+        read_image_size("224")
+
+
+def test_onnx_for_another_network_and_without_the_package(tmp_path, network, monkeypatch):
+    with pytest.raises(UserError, match="ONNX: is for classification, not for ReLU"):
+        export(nn.ReLU(), tmp_path / "a.onnx", "ONNX", SIZE)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="needs the package onnx: pip install onnx"):
+        export(network, tmp_path / "a.onnx", "ONNX", SIZE)

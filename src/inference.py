@@ -1,0 +1,185 @@
+"""Exported files, MINDIR and ONNX, called like the network that they were made from."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Optional, Tuple
+
+import mindspore
+import numpy as np
+from mindspore import Tensor, nn
+
+from src.checkpoint import load_weights
+from src.errors import UserError
+
+ENDINGS = (".mindir", ".onnx")
+SETTINGS = "settings"  # in a file's notes: the settings (YAML) that it was exported with
+OUTPUTS = "outputs"  # in a file's notes: the names of its outputs
+PROBABILITIES = "probabilities"  # the name of an output behind a softmax
+
+
+@dataclass(frozen=True)
+class ExportedFile:
+    """An exported file, open: `run` takes float32 (N, C, H, W) and returns a list of arrays.
+
+    `input_shape` and `output_shape` (of the first output) have None for a dimension that is open; `notes` is
+    what export.py left in the file.
+    """
+
+    run: Callable[[Any], list]
+    input_shape: Tuple[Optional[int], ...]
+    output_shape: Tuple[Optional[int], ...]
+    notes: dict
+
+
+def is_exported(path) -> bool:
+    """Whether `path` names an exported file, by its ending."""
+    return Path(path).suffix.lower() in ENDINGS
+
+
+def read_notes(path) -> dict:
+    """What export.py noted in an exported file: {'settings': YAML, 'outputs': names}; {} for foreign files."""
+    return (_read_onnx if Path(path).suffix.lower() == ".onnx" else _read_mindir)(_existing(path))[-1]
+
+
+def open_exported(path) -> ExportedFile:
+    """Open a MINDIR or ONNX file with one input.
+
+    Raises:
+        UserError: if it is missing or damaged, has several inputs, or its runtime is not installed.
+    """
+    path = _existing(path)
+    if path.suffix.lower() == ".onnx":
+        session, *described = _read_onnx(path)
+        name = session.get_inputs()[0].name
+        return ExportedFile(lambda images: session.run(None, {name: images}), *described)
+    described = _read_mindir(path)
+    return ExportedFile(_run_mindir(path), *described)
+
+
+def _existing(path) -> Path:
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}, expected an exported network")
+    return path
+
+
+def _read_onnx(path):
+    """(session, input shape, output shape, notes)."""
+    try:
+        import onnxruntime
+    except ImportError:
+        raise UserError(f"{path}: needs the package onnxruntime: pip install onnxruntime") from None
+    try:
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's errors have no base class of their own
+        raise UserError(f"{path}: onnxruntime cannot read it: {str(error).splitlines()[0]}") from None
+    shapes = [
+        tuple(side if isinstance(side, int) else None for side in port.shape)
+        for port in (_only_input(session.get_inputs(), path), session.get_outputs()[0])
+    ]
+    return (session, *shapes, dict(session.get_modelmeta().custom_metadata_map))
+
+
+def _read_mindir(path):
+    """(input shape, output shape, notes)."""
+    from google.protobuf.message import DecodeError
+    from mindspore.train import mind_ir_pb2
+
+    model = mind_ir_pb2.ModelProto()
+    try:
+        model.ParseFromString(path.read_bytes())
+    except DecodeError:
+        raise UserError(f"{path}: is not a whole MINDIR file") from None
+    graph = model.graph
+    if not graph.output:
+        raise UserError(f"{path}: is not a whole MINDIR file")
+    shapes = [
+        tuple(side if side >= 0 else None for side in port.tensor[0].dims)
+        for port in (_only_input(graph.input, path), graph.output[0])
+    ]
+    return (*shapes, dict(model.user_info))
+
+
+def _only_input(inputs, path):
+    if len(inputs) != 1:
+        raise UserError(f"{path}: has {len(inputs)} inputs, a network for pictures has one")
+    return inputs[0]
+
+
+def _run_mindir(path):
+    """Function from an array to the list of a MINDIR file's outputs."""
+    try:
+        cell = nn.GraphCell(mindspore.load(str(path)))
+    except (RuntimeError, ValueError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"{path}: MindSpore cannot read it: {reason}") from None
+
+    def run(images):
+        outputs = cell(Tensor(images))
+        return [output.asnumpy() for output in (outputs if isinstance(outputs, tuple) else (outputs,))]
+
+    return run
+
+
+class ExportedNetwork:
+    """Stands in for a network in evaluation and prediction: Tensor (N, C, H, W) -> Tensor, or a tuple of them.
+
+    A file with a fixed batch is run in pieces of that size, the last one filled up. Probabilities are turned
+    into logits, their logarithms: the softmax of these gives the probabilities back.
+    """
+
+    def __init__(self, path):
+        self.file = open_exported(path)
+        self.is_probability = self.file.notes.get(OUTPUTS) == PROBABILITIES
+
+    def set_train(self, mode=True):
+        """Nothing to set: a file is for evaluation."""
+        return self
+
+    def __call__(self, images):
+        images = images.asnumpy()
+        size = self.file.input_shape[0] or len(images)
+        pieces = []
+        for start in range(0, len(images), size):
+            piece = images[start : start + size]
+            filling = np.zeros((size - len(piece), *piece.shape[1:]), piece.dtype)
+            pieces.append([y[: len(piece)] for y in self.file.run(np.concatenate((piece, filling)))])
+        outputs = [np.concatenate(parts) for parts in zip(*pieces)]
+        if self.is_probability:
+            outputs = [np.log(np.maximum(y, np.finfo(y.dtype).tiny)) for y in outputs]
+        outputs = tuple(Tensor(y) for y in outputs)
+        return outputs if len(outputs) > 1 else outputs[0]
+
+
+def load_network(task, path, prefer="ema"):
+    """The network of `task` from a file of any kind, and what was loaded, in words.
+
+    Args:
+        task: from `create_task`.
+        path: exported file, or weights file as in `load_weights`.
+        prefer: 'ema' or 'raw', where a weights file has both.
+
+    Raises:
+        UserError: if the file does not fit the settings.
+    """
+    if not is_exported(path):
+        network = task.build_network()
+        return network, load_weights(network, path, prefer)
+    exported = ExportedNetwork(path)
+    shape = exported.file.input_shape
+    _, inputs, _ = task.build_export_network(exported)
+    ((_, expected),) = inputs.items()
+    if any(side not in (None, wanted) for side, wanted in zip(shape[1:], expected)):
+        raise UserError(
+            f"{path}: takes images of {_sides(shape[1:])}, the settings give {_sides(expected)}: data.image_size"
+        )
+    given, classes = exported.file.output_shape, task.config.network.num_classes
+    if len(given) == 2 and given[1] not in (None, classes):
+        raise UserError(f"{path}: gives {given[1]} classes, the settings say {classes}; --num_classes {given[1]} fits")
+    batch = "any batch" if shape[0] is None else f"batch {shape[0]}"
+    return exported, f"{path}: {Path(path).suffix[1:].upper()} file for images of {_sides(shape[1:])}, {batch}"
+
+
+def _sides(shape) -> str:
+    """(3, 224, None) as '3x224x?'."""
+    return "x".join("?" if side is None else str(side) for side in shape)

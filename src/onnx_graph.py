@@ -1,0 +1,211 @@
+"""GhostNetV2 as an ONNX graph, laid out for the CPU kernels of ONNX Runtime.
+
+Their fast layout holds channels in blocks of 16 (8 without AVX-512). It knows no slices, no broadcast, and no joint
+of parts that end within a block; around all else the runtime converts to the plain layout and back. So this graph
+is no plain translation of the network:
+
+- A Ghost module has one of three structures. "joined": its halves are padded with zero channels to whole blocks and
+  concatenated. "split": the halves stay apart, what follows works on each, and the next 1x1 convolution becomes two
+  and an Add, which fuse. "doubled": the primary convolution emits its channels twice, and one depthwise convolution
+  over both has an identity kernel for the first half and the cheap operation's for the second.
+- The squeeze-and-excitation scale is resized to the full map, so that the product needs no broadcast.
+- A nearest resize by no whole factor, on small maps, is a product with a one-hot matrix.
+- Sums stand right behind a convolution, where they fuse.
+"""
+
+import numpy as np
+from mindspore import nn
+
+from src.ghostnetv2 import BLOCKS
+from src.onnx_builder import ZERO, GraphBuilder, pad_channels, take, weights_of
+
+CHANNEL_BLOCK = 16  # of ONNX Runtime's layout with AVX-512; a multiple of those of other processors
+CONVOLUTION_ALIGNMENT = 4  # its convolutions read channels in groups of 4, all else needs whole blocks
+LARGEST_ONE_HOT = 4096  # entries: 9 x 49 is faster than Resize, large ones are not
+
+STRUCTURES = (  # measured; blocks that follow one another without a shortcut convolution must agree in the second
+    # first, second Ghost module
+    ("doubled", "doubled"),
+    ("split", "joined"),
+    ("split", "joined"),
+    ("split", "doubled"),
+    ("split", "doubled"),
+    ("split", "doubled"),
+    ("joined", "doubled"),
+    ("joined", "doubled"),
+    ("joined", "doubled"),
+    ("joined", "joined"),
+    ("joined", "joined"),
+    ("split", "joined"),
+    ("joined", "joined"),
+    ("joined", "joined"),
+    ("joined", "joined"),
+    ("joined", "joined"),
+)
+
+
+def build_onnx(network, image_shape, batch=None, softmax=False):
+    """ONNX model of a network without batch normalisation.
+
+    Args:
+        network: `GhostNetV2`, from `fold_batch_norm`.
+        image_shape: (channels, height, width) of a picture, at least 33 pixels a side.
+        batch: pictures in a call; None for any number.
+        softmax: end in probabilities.
+
+    Returns:
+        onnx.ModelProto, checked, with input 'image' and output 'logits', or 'probabilities' with `softmax`, or one
+        'map_INDEX' for each map of a network with `features_only`.
+    """
+    graph = GraphBuilder("N" if batch is None else batch)
+    channels, *size = image_shape
+    maps = backbone(graph, graph.input("image", channels, tuple(size)), network)
+    if network.features_only:
+        ordered = [graph.in_order(x, f"{x.name}.ordered").name for x in maps]
+        outputs = {f"map_{index}": name for index, name in enumerate(ordered)}
+    else:
+        outputs = {"probabilities" if softmax else "logits": head(graph, maps[-1], network, softmax)}
+    return graph.build(["image"], outputs, type(network).__name__)
+
+
+def backbone(graph, image, network) -> list:
+    """The stem and all bottlenecks; the maps at the ends of the stages."""
+    stem = pad_channels(range(network.conv_stem.out_channels), CHANNEL_BLOCK)
+    x = graph.relu(graph.convolution([image], network.conv_stem, "conv_stem", stem))
+    maps = []
+    for index in range(len(BLOCKS)):
+        x = bottleneck(graph, x, network.blocks[index], f"blocks.{index}", *STRUCTURES[index])
+        if index in network.stage_ends:
+            maps.append(x)
+    return maps
+
+
+def head(graph, x, network, softmax) -> str:
+    """Last convolution, mean over the picture, two dense layers; name of the output."""
+    last, dense, classifier = network.blocks[-1].conv, network.conv_head, network.classifier
+    x = graph.relu(graph.convolution([x], last, f"blocks.{len(BLOCKS)}", range(last.out_channels)))
+    x = graph.relu(graph.convolution([graph.global_mean(x)], dense, "conv_head", range(dense.out_channels)))
+    flat = graph.node("Flatten", [x.name], "flatten", [dense.out_channels])
+    weight = graph.constant("classifier.weight", classifier.weight.asnumpy())
+    bias = graph.constant("classifier.bias", classifier.bias.asnumpy())
+    logits = graph.node("Gemm", [flat, weight, bias], "classifier", [classifier.out_channels], transB=1)
+    return graph.node("Softmax", [logits], "softmax", [classifier.out_channels], axis=1) if softmax else logits
+
+
+def bottleneck(graph, x, block, name, first, second):
+    """`GhostBottleneck` with Ghost modules of the structures `first` and `second`."""
+    # the mean of squeeze-and-excitation needs whole blocks
+    alignment = CONVOLUTION_ALIGNMENT if first == "split" and block.se is None else CHANNEL_BLOCK
+    maps = ghost_module(graph, [x], block.ghost1, f"{name}.ghost1", first, alignment)
+    if block.dw is not None:
+        maps = [graph.depthwise(part, block.dw.conv, _part(f"{name}.dw", maps, i)) for i, part in enumerate(maps)]
+    if block.se is not None:
+        maps = squeeze_excitation(graph, maps, block.se, f"{name}.se")
+    (y,) = ghost_module(graph, maps, block.ghost2, f"{name}.ghost2", second)
+    residual = x if block.shortcut is None else shortcut(graph, x, block, f"{name}.shortcut", y.channels)
+    return graph.add(y, residual, f"{name}.add")
+
+
+def shortcut(graph, x, block, name, channels):
+    """The convolutions beside the Ghost modules; the output holds `channels`, in these places."""
+    depthwise, pointwise = (cell.conv for cell in block.shortcut.cell_list)
+    return graph.convolution([graph.depthwise(x, depthwise, f"{name}.0")], pointwise, f"{name}.1", channels)
+
+
+def ghost_module(graph, maps, module, name, structure, alignment=CHANNEL_BLOCK) -> list:
+    """`GhostModule` on a feature in one or more maps: one map, or the two halves if it is "split"."""
+    if structure == "doubled":
+        features = [doubled_features(graph, maps, module, name)]
+    else:
+        features = ghost_halves(graph, maps, module, name, alignment)
+        if structure == "joined":
+            features = [graph.concat(features, f"{name}.joined")]
+    if module.short_conv is None:
+        return features
+    attention = dfc_attention(graph, maps, module.short_conv, f"{name}.short_conv", features)
+    pairs = zip(features, attention)
+    return [graph.elementwise("Mul", pair, _part(f"{name}.gated", features, i)) for i, pair in enumerate(pairs)]
+
+
+def doubled_features(graph, maps, module, name):
+    """Both halves of a Ghost module's features from one depthwise convolution."""
+    primary, cheap = module.primary_conv, module.cheap_operation
+    half = primary.conv.out_channels
+    twice = pad_channels([*range(half), *range(half)], CHANNEL_BLOCK)
+    y = _activate(graph, primary, graph.convolution(maps, primary.conv, f"{name}.primary_conv", twice))
+    weight, bias = weights_of(cheap.conv)
+    identity = np.zeros_like(weight)
+    identity[:, :, weight.shape[2] // 2, weight.shape[3] // 2] = 1
+    channels = pad_channels(range(2 * half), CHANNEL_BLOCK)
+    weight = take(np.concatenate((identity, weight)), channels)
+    bias = take(np.concatenate((np.zeros_like(bias), bias)), channels)
+    y = graph.convolve(y, weight, bias, cheap.conv, f"{name}.cheap_operation", channels, groups=len(channels))
+    return _activate(graph, cheap, y)  # a second ReLU on the first half changes nothing
+
+
+def ghost_halves(graph, maps, module, name, alignment) -> list:
+    """The two halves of a Ghost module's features, each padded to a multiple of `alignment` channels."""
+    primary, cheap = module.primary_conv, module.cheap_operation
+    half = primary.conv.out_channels
+    channels = pad_channels(range(half), alignment)
+    first = _activate(graph, primary, graph.convolution(maps, primary.conv, f"{name}.primary_conv", channels))
+    second = _activate(graph, cheap, graph.depthwise(first, cheap.conv, f"{name}.cheap_operation"))
+    return [first, second.renumbered([channel if channel == ZERO else half + channel for channel in channels])]
+
+
+def squeeze_excitation(graph, maps, cell, name) -> list:
+    """`SqueezeExcitation` on a feature in one or more maps."""
+    means = [graph.global_mean(part) for part in maps]
+    reduce, expand = cell.conv_reduce, cell.conv_expand
+    y = graph.relu(graph.convolution(means, reduce, f"{name}.conv_reduce", range(reduce.out_channels)))
+    scaled = []
+    for index, part in enumerate(maps):
+        scale = graph.convolution([y], expand, _part(f"{name}.conv_expand", maps, index), part.channels)
+        scale = graph.hard_sigmoid(scale)
+        scale = graph.resize(scale, part.size, "nearest", f"{scale.name}.resize")
+        scaled.append(graph.elementwise("Mul", [part, scale], _part(f"{name}.scaled", maps, index)))
+    return scaled
+
+
+def dfc_attention(graph, maps, dfc, name, features) -> list:
+    """`DFCAttention` of the input `maps`: for each map of `features` one that holds the same channels."""
+    halved = [halve(graph, part, dfc.pool, _part(f"{name}.halved", maps, i)) for i, part in enumerate(maps)]
+    gate = {nn.Sigmoid: graph.sigmoid, nn.HSigmoid: graph.hard_sigmoid}.get(type(dfc.gate))
+    gate_first = dfc.gate_first or dfc.up_sampling == "nearest"  # with nearest, both orders give the same
+    pointwise, row, column = (cell.conv for cell in dfc.cell_list)
+    attention = []
+    for index, target in enumerate(features):
+        y = graph.convolution(halved, pointwise, _part(f"{name}.0", features, index), target.channels)
+        y = graph.depthwise(y, row, _part(f"{name}.1", features, index))
+        y = graph.depthwise(y, column, _part(f"{name}.2", features, index))
+        y = gate(y) if gate and gate_first else y
+        y = up_sample(graph, y, target.size, dfc.up_sampling, _part(f"{name}.resize", features, index))
+        attention.append(gate(y) if gate and not gate_first else y)
+    return attention
+
+
+def halve(graph, x, pool, name):
+    """Down-sampling in front of DFC attention: `pool` is its nn.AvgPool2d or nn.MaxPool2d, None is bilinear."""
+    if isinstance(pool, nn.MaxPool2d):
+        return graph.pool("MaxPool", x, name)
+    if pool is not None or all(side % 2 == 0 for side in x.size):  # bilinear by a factor of 2 is a mean of four
+        return graph.pool("AveragePool", x, name)
+    return graph.resize(x, [side // 2 for side in x.size], "bilinear", name)
+
+
+def up_sample(graph, x, size, mode, name):
+    """Up-sampling behind DFC attention."""
+    whole = all(target % side == 0 for target, side in zip(size, x.size))
+    if mode == "nearest" and not whole and np.prod(x.size) * np.prod(size) <= LARGEST_ONE_HOT:
+        return graph.nearest_by_matrix(x, size, name)
+    return graph.resize(x, size, mode, name)
+
+
+def _activate(graph, cell, x):
+    """ReLU where the `ConvBnAct` has one."""
+    return x if cell.relu is None else graph.relu(x)
+
+
+def _part(name, maps, index) -> str:
+    """`name`, numbered where a feature has several maps."""
+    return name if len(maps) == 1 else f"{name}.{index}"

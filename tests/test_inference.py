@@ -1,0 +1,122 @@
+"""Exported files in evaluation: the same metrics as the checkpoint, and one line for what does not fit."""
+
+import re
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from conftest import PROJECT, randomise_batch_norm, reference
+from mindspore import Tensor
+from PIL import Image
+from test_entry_points import call
+
+from src.checkpoint import save_weights
+from src.errors import UserError
+from src.ghostnetv2 import create_network
+from src.inference import load_network, open_exported, read_notes
+
+CONFIG = str(PROJECT / "configs" / "classification" / "digits.yaml")
+SETTINGS = ["network.num_classes=2", "data.image_size=40", "data.eval_resize=40", "evaluation.batch_size=4"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Five pictures in two classes, a checkpoint, and its exports."""
+    reference("onnx"), reference("onnxruntime")
+    root = tmp_path_factory.mktemp("exported")
+    rng = np.random.default_rng(0)
+    for name, count in (("bright", 3), ("dark", 2)):
+        for number in range(count):
+            path = root / "data" / "val" / name / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, (44, 50, 3), np.uint8)).save(path)
+    save_weights(randomise_batch_norm(create_network("ghostnetv2_1x", 2)), root / "net.ckpt")
+    for arguments in (
+        ("--file_format", "ONNX", "--file_name", "two.onnx", "--batch_size", 2, "--softmax"),
+        ("--file_format", "MINDIR", "--file_name", "any", "--dynamic_batch"),
+    ):
+        checkpoint = ("--config", CONFIG, "--checkpoint_path", "net.ckpt", "--data_url", "data")
+        result = call("export.py", *checkpoint, *arguments, *SETTINGS, cwd=root)
+        assert result.returncode == 0, result.stderr
+        assert re.search(r"loaded back: differs by \S+ at most", result.stdout)
+    return root
+
+
+def evaluate(folder, name, *arguments):
+    result = call("eval.py", "--checkpoint_path", name, *arguments, cwd=folder)
+    assert result.returncode == 0, result.stderr
+    found = re.search(r"'top_1_accuracy': (\S+),.*'loss': (\S+), 'images': 5", result.stdout)
+    return float(found[1]), float(found[2])
+
+
+def test_evaluation_equals_that_of_the_checkpoint(folder):
+    expected = evaluate(folder, "net.ckpt", "--config", CONFIG, "--data_url", "data", *SETTINGS)
+    for name in ("two.onnx", "any.mindir"):  # with the settings that the files hold
+        accuracy, loss = evaluate(folder, name)
+        assert accuracy == expected[0]
+        assert loss == pytest.approx(expected[1], rel=1e-5)
+
+
+def test_prediction_equals_that_of_the_checkpoint(folder):
+    def predict(name, *arguments):
+        result = call("scripts/predict.py", "data/val/dark", "--checkpoint_path", name, *arguments, cwd=folder)
+        assert result.returncode == 0, result.stderr
+        return [float(share) for share in re.findall(r"([\d.]+)%", result.stdout)]
+
+    shares = predict("net.ckpt", "--config", CONFIG, "--set", *SETTINGS)
+    assert len(shares) == 4
+    assert predict("two.onnx") == pytest.approx(shares, abs=0.011)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("two.onnx", ("data.image_size=38",), "takes images of 3x40x40, the settings give 3x38x38: data.image_size"),
+        ("any.mindir", ("--num_classes", 3), "any.mindir: gives 2 classes, the settings say 3; --num_classes 2 fits"),
+        ("no.onnx", (), "no.onnx: no such file"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(folder, name, arguments, message):
+    result = call("eval.py", "--checkpoint_path", name, *arguments, cwd=folder)
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1), result.stderr
+    assert message in result.stderr
+
+
+@pytest.mark.parametrize("name", ["bad.onnx", "bad.mindir"])
+def test_a_damaged_file_is_named(tmp_path, name):
+    if name.endswith(".onnx"):
+        reference("onnxruntime")
+    (tmp_path / name).write_bytes(b"\x08\x07nothing to see here")
+    for read in (open_exported, read_notes):
+        with pytest.raises(UserError, match=rf"{name}: (onnxruntime cannot read it|is not a whole MINDIR file)"):
+            read(tmp_path / name)
+
+
+def test_without_onnxruntime_one_line_says_what_to_install(tmp_path, monkeypatch):
+    (tmp_path / "a.onnx").write_bytes(b"anything")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(UserError, match=r"a\.onnx: needs the package onnxruntime: pip install onnxruntime"):
+        open_exported(tmp_path / "a.onnx")
+
+
+def test_a_foreign_onnx_file_is_taken_as_well(tmp_path):
+    """No notes, and an input of another name."""
+    onnx, _ = reference("onnx"), reference("onnxruntime")
+    helper, float32 = onnx.helper, onnx.TensorProto.FLOAT
+    nodes = [helper.make_node("GlobalAveragePool", ["pixels"], ["y"]), helper.make_node("Flatten", ["y"], ["z"])]
+    ports = [
+        helper.make_tensor_value_info(*port) for port in (("pixels", float32, (2, 3, 4, 6)), ("z", float32, (2, 3)))
+    ]
+    graph = helper.make_graph(nodes, "means", ports[:1], ports[1:])
+    path = tmp_path / "foreign.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), path)
+    task = SimpleNamespace(
+        config=SimpleNamespace(network=SimpleNamespace(num_classes=3)),
+        build_export_network=lambda network: (network, {"image": (3, 4, 6)}, ("logits",)),
+    )
+    network, described = load_network(task, path)
+    assert described == f"{path}: ONNX file for images of 3x4x6, batch 2"
+    assert read_notes(path) == {}
+    x = np.random.default_rng(0).standard_normal((5, 3, 4, 6)).astype(np.float32)
+    assert np.abs(network(Tensor(x)).asnumpy() - x.mean((2, 3))).max() < 1e-6
