@@ -109,7 +109,11 @@ def _add_notes(path, notes) -> None:
 
     model = mind_ir_pb2.ModelProto()
     model.ParseFromString(path.read_bytes())
-    model.user_info.update(notes)
+    if hasattr(model.user_info, "update"):
+        model.user_info.update(notes)
+    else:  # older protobuf shows a map as the list of its entries
+        for key, value in notes.items():
+            model.user_info.add(key=key, value=value)
     path.write_bytes(model.SerializeToString())
 
 

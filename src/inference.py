@@ -97,7 +97,10 @@ def _read_mindir(path):
         tuple(side if side >= 0 else None for side in port.tensor[0].dims)
         for port in (_only_input(graph.input, path), graph.output[0])
     ]
-    return (*shapes, dict(model.user_info))
+    notes = model.user_info
+    if not hasattr(notes, "items"):  # older protobuf shows a map as the list of its entries
+        notes = {entry.key: entry.value for entry in notes}
+    return (*shapes, dict(notes))
 
 
 def _only_input(inputs, path):
