@@ -15,7 +15,7 @@ def parse_arguments():
     parser.add_argument("--output", metavar="FILE", help="write the result as JSON")
     parser.add_argument("--output_dir", metavar="DIR", help="write details, such as predictions, as CSV")
     add_overrides(parser)
-    return parser.parse_args()
+    return parser.parse_intermixed_args()
 
 
 def main():

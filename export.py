@@ -28,7 +28,7 @@ def parse_arguments():
     )
     parser.add_argument("--force", action="store_true", help="overwrite an existing file")
     add_overrides(parser)
-    return parser.parse_args()
+    return parser.parse_intermixed_args()
 
 
 def read_image_size(text):

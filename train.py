@@ -22,7 +22,7 @@ def parse_arguments():
     parser.add_argument("--output_dir", metavar="DIR", help="new folder for the run; default: runs/NAME-OF-CONFIG")
     parser.add_argument("--resume", nargs="?", const=AUTO, metavar="auto|PATH", help="go on with a run, if any")
     add_overrides(parser)
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     if arguments.resume and "=" in arguments.resume:  # a setting behind a bare --resume
         arguments.overrides.insert(0, arguments.resume)
         arguments.resume = AUTO

@@ -33,7 +33,7 @@ def parse_arguments():
     parser.add_argument("--output", default="batch.png", metavar="FILE", help="drawing to write")
     parser.add_argument("--force", action="store_true", help="overwrite an existing file")
     add_overrides(parser)
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     arguments.config = arguments.config or str(DEFAULT_CONFIG)
     if min(arguments.rows, arguments.columns) < 1:
         parser.error("--rows and --columns must be at least 1")
