@@ -163,16 +163,18 @@ class Progress(mindspore.Callback):
 class MeanStatistics(mindspore.Callback):
     """Before an evaluation and a checkpoint, set running statistics to their mean over all processes."""
 
-    def __init__(self, history, parameters, save_every):
+    def __init__(self, history, step, parameters, save_every):
         super().__init__()
-        self.history, self.parameters, self.save_every = history, parameters, save_every
+        self.history, self.train_step, self.parameters, self.save_every = history, step, parameters, save_every
 
     def on_train_step_end(self, run_context):
         if is_save_point(self.history, self.save_every):
-            mean_over_ranks(self.parameters)
+            self.on_train_epoch_end(run_context)
 
     def on_train_epoch_end(self, run_context):
-        mean_over_ranks(self.parameters)
+        if self.history.ranks > 1:
+            mean_over_ranks(self.parameters)
+            self.train_step.keep_statistics()
 
 
 class Evaluation(mindspore.Callback):

@@ -103,6 +103,11 @@ class TrainStep(nn.Cell):
         if self.average is not None:
             self.average()
 
+    def keep_statistics(self) -> None:
+        """Take the running statistics as they are, set from outside, for those to go back to."""
+        for good, statistic in zip(self.good_statistics or (), self.statistics or ()):
+            good.set_data(Tensor(statistic.asnumpy()))
+
     def loss_scale(self) -> float:
         """The loss scale of the next batch; 1 without one."""
         return 1.0 if self.scaler is None else float(self.scaler.scale_value.asnumpy())

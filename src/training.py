@@ -134,7 +134,7 @@ class Training:
         callbacks = [
             StopOnSignal(history, self.batches_per_update),
             Progress(history, self.step, self.rates, self.epochs, batch_size, train.log_every, log, folder.last),
-            MeanStatistics(history, statistics, save_every),
+            MeanStatistics(history, self.step, statistics, save_every),
             Evaluation(history, evaluate, self.epochs, train.evaluate_every),
             NextEpoch(history),
         ]

@@ -55,7 +55,7 @@ class TrainingState:
     """
 
     def __init__(self, network, step, history):
-        self.history = history
+        self.step, self.history = step, history
         self.parameters = {parameter.name: parameter for parameter in network.get_parameters()}
         if step.average is not None:
             self.parameters.update({parameter.name: parameter for parameter in step.average.averages})
@@ -85,5 +85,6 @@ class TrainingState:
             raise UserError(f"{path}: does not fit this run: {'; '.join(problems)}")
         for name, parameter in self.parameters.items():
             parameter.set_data(Tensor(np.asarray(arrays[name]), parameter.dtype))
+        self.step.keep_statistics()
         for key, value in progress.items():
             setattr(self.history, key, value)

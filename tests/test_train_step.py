@@ -12,6 +12,7 @@ from src.checkpoint import EMA_PREFIX
 from src.dropout import Dropout
 from src.optim import build_optimizer
 from src.train_step import TrainStep, WeightAverage
+from src.training_state import History, TrainingState
 
 
 class Network(nn.Cell):
@@ -135,6 +136,19 @@ def test_a_step_that_overflows_leaves_no_trace(mode, kind):
         assert optimizer.global_step.asnumpy() == 4
     for name, value in results[0].items():
         assert np.isfinite(value).all() and np.allclose(value, results[1][name], atol=1e-6), name
+
+
+def test_a_skipped_update_behind_a_resume_keeps_the_restored_statistics(mode, tmp_path):
+    network, step = build(loss_scale="dynamic")
+    for x in batches(3):
+        step(Tensor(x))
+    TrainingState(network, step, History(5)).save(tmp_path / "a.ckpt")
+    resumed, resumed_step = build(loss_scale="dynamic")
+    TrainingState(resumed, resumed_step, History(5)).restore(tmp_path / "a.ckpt")
+    resumed_step(Tensor(np.full((6, 5), np.inf, np.float32)))
+    assert resumed_step.skipped_updates.asnumpy() == 1
+    for name, value in values(network).items():
+        assert np.array_equal(value, values(resumed)[name]), name
 
 
 def test_loss_scale_changes_nothing_else(mode):
