@@ -14,7 +14,7 @@ class SyncBatchNorm2d(nn.Cell):
         super().__init__(auto_prefix=False)
         self.gamma, self.beta = norm.gamma, norm.beta
         self.moving_mean, self.moving_variance = norm.moving_mean, norm.moving_variance
-        self.eps, self.fresh = norm.eps, 1 - norm.momentum
+        self.eps, self.fresh = norm.eps, norm.momentum  # the cell keeps 1 - momentum under this name
         self.ranks = ranks
         self.sum_over_ranks = ops.AllReduce()
         self.inference = ops.BatchNorm(is_training=False, epsilon=norm.eps)

@@ -102,13 +102,13 @@ def test_two_processes_follow_one_with_the_whole_batch(tmp_path, mode):
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     msrun(*script, "two", mode, cwd=tmp_path)
-    tolerance = 1e-4 if mode == "frozen" else 1e-3  # batch statistics amplify rounding
+    relative, absolute = (0, 1e-4) if mode == "frozen" else (1e-2, 2e-3)  # batch statistics amplify rounding
     one, first, second = (np.load(tmp_path / name) for name in ("one_0.npz", "two_0.npz", "two_1.npz"))
     assert np.ptp(one["losses"]) > 0.01
     assert np.abs(one["losses"] - first["losses"]).max() < 1e-4
     for name in one.files:
         assert np.array_equal(first[name], second[name]), name
-        assert np.abs(one[name] - first[name]).max() < tolerance, name
+        assert np.allclose(first[name], one[name], rtol=relative, atol=absolute), name
 
 
 def test_training_on_two_processes(tmp_path):
