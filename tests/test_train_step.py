@@ -116,7 +116,7 @@ def test_moving_average_equals_timms(mode):
 
 
 @pytest.mark.parametrize("kind", ["fixed", "dynamic"])
-def test_a_step_that_overflows_leaves_no_trace(mode, kind):
+def test_a_step_that_overflows_leaves_no_trace(kind):
     data = batches(5)
     bad = data[2].copy()
     bad[0, 0] = np.inf
