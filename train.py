@@ -7,7 +7,6 @@ from pathlib import Path
 from src.checkpoint import load_weights
 from src.command_line import DEFAULT_CONFIG, INTERRUPTED, add_overrides, add_preference, build_parser, read_config, run
 from src.config import dump_config, load_config
-from src.errors import UserError
 from src.run_folder import AUTO, RunFolder, find_run, new_folder
 from src.runtime import init_runtime, wait_for_ranks
 from src.tasks import SCHEMAS, create_task
@@ -38,8 +37,6 @@ def choose_folder(arguments):
     folder = RunFolder(folder or new_folder(arguments.output_dir, name))
     if arguments.config is None:
         arguments.config = str(folder.config if folder.config.is_file() else DEFAULT_CONFIG)
-    if checkpoint and arguments.pre_trained:
-        raise UserError(f"--pre_trained: {folder.path} goes on from its own weights")
     return folder, checkpoint
 
 
@@ -52,7 +49,7 @@ def main():
     train_data, val_data = task.build_dataset("train", runtime), task.build_dataset("val", runtime)
     network = task.build_network()
     messages = []
-    if arguments.pre_trained and not checkpoint:
+    if arguments.pre_trained and not checkpoint:  # a run that goes on has weights of its own
         messages.append(load_weights(network, arguments.pre_trained, arguments.weights, arguments.finetune))
 
     training = Training(task, runtime, network, train_data.get_dataset_size())

@@ -1,6 +1,6 @@
 """Callbacks of training: progress, evaluation, metrics, checkpoints, and a clean stop on a signal.
 
-They share the run's `History` and work on its last row in the order in which `build_callbacks` lists them.
+They share the run's `History` and work on its last row in the order in which `Training.build_callbacks` lists them.
 """
 
 import math
@@ -22,6 +22,7 @@ MAX_BAD_LOSSES = 50  # in a row, where a loss scale may still help
 class StopOnSignal(mindspore.Callback):
     """End training at the next update on Ctrl-C or a termination signal; a second one aborts.
 
+    Stands behind `Progress`, which counts the batch.
     With several processes the first one aborts: they might stop at different steps and wait for each other for ever.
     """
 
@@ -63,10 +64,11 @@ class Progress(mindspore.Callback):
         UserError: when the loss is not a finite number.
     """
 
-    def __init__(self, history, step, rates, epochs, batch_size, log_every, log, last_checkpoint):
+    def __init__(self, history, step, rates, epochs, batch_size, log_every, log, last_checkpoint, save_every=0):
         super().__init__()
         self.history, self.train_step, self.rates, self.epochs = history, step, rates, epochs
         self.batch_size, self.log_every, self.log, self.last_checkpoint = batch_size, log_every, log, last_checkpoint
+        self.save_every = save_every
         self.bar = None
         self.pending = []  # losses still on the device
         self.bad_losses = 0
@@ -90,8 +92,8 @@ class Progress(mindspore.Callback):
         if self.history.step == self.first_step + 1:
             self.fetch()
             self.first_step_end = time.monotonic()
-        elif len(self.pending) >= LOSS_INTERVAL or run_context.get_stop_requested():
-            self.fetch()
+        elif len(self.pending) >= LOSS_INTERVAL or is_save_point(self.history, self.save_every):
+            self.fetch()  # a checkpoint holds the losses before it, and follows none that is bad
         self.bar.update(self.batch_size)
         if self.history.step % self.log_every == 0 and not self.history.is_epoch_complete:
             self.fetch()

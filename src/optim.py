@@ -1,8 +1,8 @@
 """Learning-rate schedules, parameter groups and optimizers.
 
-The schedules and RMSProp are those of the authors' training script, timm 0.3.2. RMSProp and AdamW are
-plain operations: the fused CPU kernels split their work by timing, and a run that is resumed would differ in the
-last bits from one that was not.
+The schedules and RMSProp are those of the authors' training script, timm 0.3.2. RMSProp and AdamW are plain
+operations, which give the same bits in every process: MindSpore's RMSProp kernel does not on CPU, its Adam kernel
+makes no such promise.
 """
 
 import math

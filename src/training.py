@@ -132,8 +132,10 @@ class Training:
             return self.task.evaluate(self.evaluated, val_data)
 
         callbacks = [
+            Progress(
+                history, self.step, self.rates, self.epochs, batch_size, train.log_every, log, folder.last, save_every
+            ),
             StopOnSignal(history, self.batches_per_update),
-            Progress(history, self.step, self.rates, self.epochs, batch_size, train.log_every, log, folder.last),
             MeanStatistics(history, self.step, statistics, save_every),
             Evaluation(history, evaluate, self.epochs, train.evaluate_every),
             NextEpoch(history),

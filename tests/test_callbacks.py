@@ -52,7 +52,7 @@ def play(run, losses_of_epochs, metrics, keep=1, epochs=10, log=print, scaler=No
         Saving(run.history, run.folder, run.state, run.network, "accuracy", epochs, keep),
     ]
     for losses in losses_of_epochs:
-        context = SimpleNamespace(get_stop_requested=lambda: False)
+        context = SimpleNamespace()
         for callback in callbacks:
             callback.on_train_epoch_begin(context)
         run.network.bias.set_data(Tensor([float(run.history.epoch + 1)]))
@@ -114,6 +114,23 @@ def test_a_loss_scale_may_skip_some(run):
             progress.check(float("inf"))
     assert mean_loss([1.0, float("inf"), 3.0]) == 2.0
     assert np.isnan(mean_loss([float("nan")]))
+
+
+def test_a_checkpoint_inside_an_epoch_holds_its_losses_and_follows_no_bad_one(run):
+    progress = Progress(run.history, run.step, [0.1] * 30, 9, 4, 100, print, run.folder.last, save_every=2)
+    saving = Saving(run.history, run.folder, run.state, run.network, "accuracy", 9, save_every=2)
+    run.history.steps_per_epoch = 9
+    progress.on_train_epoch_begin(None)
+    for loss in (1.0, 2.0, 3.0, 4.0, 5.0):
+        context = SimpleNamespace(original_args=lambda value=loss: SimpleNamespace(net_outputs=Tensor(value)))
+        for callback in (progress, saving):
+            callback.on_train_step_end(context)
+    assert json.loads(read_checkpoint(run.folder.last)[1]["progress"])["losses"] == [1.0, 2.0, 3.0, 4.0]
+    context = SimpleNamespace(original_args=lambda: SimpleNamespace(net_outputs=Tensor(float("nan"))))
+    with pytest.raises(UserError, match="the loss is nan at step 6"):
+        for callback in (progress, saving):
+            callback.on_train_step_end(context)
+    assert json.loads(read_checkpoint(run.folder.last)[1]["progress"])["step"] == 4
 
 
 def test_save_points_are_inside_an_epoch():

@@ -14,6 +14,7 @@ from conftest import PROJECT
 from PIL import Image
 
 from src.checkpoint import EMA_PREFIX, STATE_PREFIX, read_checkpoint
+from src.command_line import INTERRUPTED
 
 SETTINGS = [
     "network.name=ghostnet_1x",
@@ -26,7 +27,7 @@ SETTINGS = [
     "train.batch_size=4",
     "train.epochs=4",
     "train.save_every=2",
-    "train.log_every=1",
+    "train.log_every=3",
     "train.keep_best=2",
     "evaluation.batch_size=4",
     "schedule.noise=[0.4,0.9]",
@@ -75,15 +76,20 @@ def finish(process):
     return output
 
 
-def kill_when(process, condition):
-    """SIGKILL as soon as `condition` holds."""
+def kill_when(process, condition, number=signal.SIGKILL, returncode=-signal.SIGKILL):
+    """Send a signal as soon as `condition` holds."""
     deadline = time.monotonic() + DEADLINE
     while not condition():
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()
         time.sleep(0.001)
-    process.send_signal(signal.SIGKILL)
+    process.send_signal(number)
     process.communicate(timeout=DEADLINE)
-    assert process.returncode == -signal.SIGKILL
+    assert process.returncode == returncode
+
+
+def stop_when(process, condition):
+    """Ctrl-C as soon as `condition` holds."""
+    kill_when(process, condition, signal.SIGINT, INTERRUPTED)
 
 
 def logged(run, text):
@@ -113,10 +119,16 @@ def test_killed_three_times_ends_like_a_run_that_was_not(folder, recipe):
     resume = ("--output_dir", broken, "--resume", "auto")
     kill_when(start(folder, recipe, *resume), logged(broken, "epoch 1/4  batch 6/8"))
     first = read_checkpoint(broken / "last.ckpt")
-    assert json.loads(first[1]["progress"])["step"] in (2, 4)
+    assert json.loads(first[1]["progress"])["step"] in (4, 6)
 
     process = start(folder, recipe, *resume)
-    kill_when(process, lambda: logged(broken, "epoch 3/4  batch 2/8")() and writing(broken)())
+    stop_when(process, logged(broken, "epoch 2/4  batch 3/8"))
+    progress = json.loads(read_checkpoint(broken / "last.ckpt")[1]["progress"])
+    assert progress["epoch"] == 1 and progress["step"] % (2 if recipe == "rmsprop" else 1) == 0  # at an update
+    assert len(progress["losses"]) == progress["step"]
+
+    process = start(folder, recipe, *resume)
+    kill_when(process, lambda: logged(broken, "epoch 3/4  batch 3/8")() and writing(broken)())
     assert any(name.startswith(".last.ckpt") for name in os.listdir(broken))
     process = start(folder, recipe, *resume)
     kill_when(process, logged(broken, "epoch 4/4  batch 3/8"))

@@ -40,6 +40,7 @@ class ClassificationTask:
     def __init__(self, config: ClassificationConfig):
         self.config = config
         self.evaluated_files = []  # of the last validation set that was built
+        self.listed = {}  # paths and labels of each split
         self.skip_broken = None  # of all training sets, so that each broken file is named once
 
     def build_dataset(self, split, runtime, first_epoch=0, first_step=0):
@@ -55,7 +56,9 @@ class ClassificationTask:
             UserError: if the data are not there, are too few, or their classes are not the network's.
         """
         folder = find_split(self.config.data.path, split)
-        paths, labels = self.list_samples(folder, split)
+        if split not in self.listed:  # of a million files, once
+            self.listed[split] = self.list_samples(folder, split)
+        paths, labels = self.listed[split]
         if split == "train":
             return self._build_training(folder, paths, labels, runtime, first_epoch, first_step)
         if len(paths) < runtime.ranks:
