@@ -111,24 +111,33 @@ def test_two_processes_follow_one_with_the_whole_batch(tmp_path, mode):
         assert np.allclose(first[name], one[name], rtol=relative, atol=absolute), name
 
 
-def test_training_on_two_processes(tmp_path):
-    """One run folder; all validation pictures counted; a resumed run ends like one that was not interrupted."""
+def training_command(folder):
+    """`train.py` on a small data set that it makes in `folder`: 19 pictures to train, 5 to validate."""
     rng = np.random.default_rng(0)
     for split, count in (("train", 19), ("val", 5)):
         for number in range(count):
-            path = tmp_path / "data" / split / ("bright", "dark")[number % 2] / f"{number}.png"
+            path = folder / "data" / split / ("bright", "dark")[number % 2] / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(rng.integers(0, 256, (36, 40, 3), np.uint8)).save(path)
     config = PROJECT / "configs" / "classification" / "digits.yaml"
     command = [PROJECT / "train.py", "--config", config, "--data_url", "data", "--num_classes", 2, *OVERRIDES]
     command += ["network.name=ghostnet_1x", "network.dropout=0.2", "train.batch_size=4", "train.ema_decay=0.5"]
-    command += ["schedule.name=constant", "optimizer.name=rmsprop"]
-    logs = msrun(*command, "--output_dir", "whole", "train.epochs=2", cwd=tmp_path)
+    return [*command, "schedule.name=constant", "optimizer.name=rmsprop"]
+
+
+def test_training_on_two_processes(tmp_path):
+    """One run folder, and all validation pictures counted."""
+    logs = msrun(*training_command(tmp_path), "--output_dir", "whole", "train.epochs=2", cwd=tmp_path)
     assert logs.count("global batch 8: 2 x 4 on CPU") == logs.count("epoch 2/2") == logs.count("evaluate with") == 1
     assert not [path.name for path in tmp_path.iterdir() if path.name.startswith("runs")]
     rows = list(csv.DictReader((tmp_path / "whole" / "metrics.csv").open()))
     assert [(row["step"], row["images"]) for row in rows] == [("2", "5"), ("4", "5")]
 
+
+@pytest.mark.slow
+def test_a_resumed_run_on_two_processes_ends_like_a_whole_one(tmp_path):
+    command = training_command(tmp_path)
+    msrun(*command, "--output_dir", "whole", "train.epochs=2", cwd=tmp_path)
     msrun(*command, "--output_dir", "parts", "train.epochs=1", cwd=tmp_path)
     logs = msrun(*command, "--output_dir", "parts", "--resume", "auto", "train.epochs=2", cwd=tmp_path)
     assert "train.epochs: 1 -> 2" in logs and logs.count("resumed from parts/last.ckpt: epoch 1, batch 0") == 1
