@@ -171,7 +171,10 @@ class GraphBuilder:
         return self.map_node("Resize", inputs, name, x.channels, size, **RESIZE_MODES[mode], **attributes)
 
     def nearest_by_matrix(self, x, size, name) -> FeatureMap:
-        """`resize` with nearest as a product with a one-hot matrix: (N, C, h w) x (h w, H W)."""
+        """`resize` with nearest as a product with a one-hot matrix: (N, C, h w) x (h w, H W).
+
+        The pooling of single pixels at the end changes nothing but the layout, back to the blocked one.
+        """
         rows, columns = (np.arange(target) * side // target for target, side in zip(size, x.size))
         sources = (rows[:, None] * x.size[1] + columns).ravel()  # (H, W) -> (H W)
         one_hot = np.eye(x.size[0] * x.size[1], dtype=np.float32)[:, sources]
@@ -181,7 +184,8 @@ class GraphBuilder:
         matrix = self.constant(f"{name}.one_hot", one_hot)
         product = self.node("MatMul", [flat, matrix], f"{name}.product", (count, one_hot.shape[1]))
         shape = self.constant(f"{name}.shape", np.array([0, count, *size], np.int64))
-        return self.map_node("Reshape", [product, shape], name, x.channels, size)
+        plain = self.node("Reshape", [product, shape], f"{name}.plain", (count, *size))
+        return self.map_node("MaxPool", [plain], name, x.channels, size, kernel_shape=(1, 1))
 
     def in_order(self, x, name) -> FeatureMap:
         """`x` with the channels in the network's order and no zeros between."""

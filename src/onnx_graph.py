@@ -9,6 +9,7 @@ is no plain translation of the network:
   and an Add, which fuse. "doubled": the primary convolution emits its channels twice, and one depthwise convolution
   over both has an identity kernel for the first half and the cheap operation's for the second.
 - The squeeze-and-excitation scale is resized to the full map, so that the product needs no broadcast.
+- Where squeeze-and-excitation follows the gates of DFC attention, it is worked out at their half size.
 - A nearest resize by no whole factor, on small maps, is a product with a one-hot matrix.
 - Sums stand right behind a convolution, where they fuse.
 """
@@ -30,10 +31,10 @@ STRUCTURES = (  # measured; blocks that follow one another without a shortcut co
     ("split", "joined"),
     ("split", "doubled"),
     ("split", "doubled"),
-    ("split", "doubled"),
-    ("joined", "doubled"),
-    ("joined", "doubled"),
-    ("joined", "doubled"),
+    ("split", "joined"),
+    ("joined", "joined"),
+    ("joined", "joined"),
+    ("joined", "joined"),
     ("joined", "joined"),
     ("joined", "joined"),
     ("split", "joined"),
@@ -96,12 +97,17 @@ def bottleneck(graph, x, block, name, first, second):
     """`GhostBottleneck` with Ghost modules of the structures `first` and `second`."""
     # the mean of squeeze-and-excitation needs whole blocks
     alignment = CONVOLUTION_ALIGNMENT if first == "split" and block.se is None else CHANNEL_BLOCK
-    maps = ghost_module(graph, [x], block.ghost1, f"{name}.ghost1", first, alignment)
+    maps, gates = ghost_module(graph, [x], block.ghost1, f"{name}.ghost1", first, alignment)
+    early = block.dw is None and block.se is not None and gates is not None and _are_halves(gates, maps)
+    if early:
+        gates = excited_gates(graph, maps, gates, block.se, f"{name}.se")
+    if gates is not None:
+        maps = apply_gates(graph, maps, gates, f"{name}.ghost1")
     if block.dw is not None:
         maps = [graph.depthwise(part, block.dw.conv, _part(f"{name}.dw", maps, i)) for i, part in enumerate(maps)]
-    if block.se is not None:
+    if block.se is not None and not early:
         maps = squeeze_excitation(graph, maps, block.se, f"{name}.se")
-    (y,) = ghost_module(graph, maps, block.ghost2, f"{name}.ghost2", second)
+    (y,), _ = ghost_module(graph, maps, block.ghost2, f"{name}.ghost2", second)
     residual = x if block.shortcut is None else shortcut(graph, x, block, f"{name}.shortcut", y.channels)
     return graph.add(y, residual, f"{name}.add")
 
@@ -112,8 +118,13 @@ def shortcut(graph, x, block, name, channels):
     return graph.convolution([graph.depthwise(x, depthwise, f"{name}.0")], pointwise, f"{name}.1", channels)
 
 
-def ghost_module(graph, maps, module, name, structure, alignment=CHANNEL_BLOCK) -> list:
-    """`GhostModule` on a feature in one or more maps: one map, or the two halves if it is "split"."""
+def ghost_module(graph, maps, module, name, structure, alignment=CHANNEL_BLOCK):
+    """`GhostModule` on a feature in one or more maps.
+
+    Returns:
+        (features, gates): features before DFC attention, one map, or the two halves if the structure is "split"; the
+        gates for each, or None without attention.
+    """
     if structure == "doubled":
         features = [doubled_features(graph, maps, module, name)]
     else:
@@ -121,10 +132,8 @@ def ghost_module(graph, maps, module, name, structure, alignment=CHANNEL_BLOCK) 
         if structure == "joined":
             features = [graph.concat(features, f"{name}.joined")]
     if module.short_conv is None:
-        return features
-    attention = dfc_attention(graph, maps, module.short_conv, f"{name}.short_conv", features)
-    pairs = zip(features, attention)
-    return [graph.elementwise("Mul", pair, _part(f"{name}.gated", features, i)) for i, pair in enumerate(pairs)]
+        return features, None
+    return features, dfc_attention(graph, maps, module.short_conv, f"{name}.short_conv", features)
 
 
 def doubled_features(graph, maps, module, name):
@@ -155,33 +164,65 @@ def ghost_halves(graph, maps, module, name, alignment) -> list:
 
 def squeeze_excitation(graph, maps, cell, name) -> list:
     """`SqueezeExcitation` on a feature in one or more maps."""
+    return multiply(graph, maps, excitation(graph, maps, cell, name), f"{name}.scaled")
+
+
+def excited_gates(graph, maps, gates, cell, name) -> list:
+    """Gates of half the size of their `maps`, times the `SqueezeExcitation` of the gated maps.
+
+    A gate holds for 2x2 pixels, so the mean over the gated map is that over the halved map times the gates: all
+    of it is done at a quarter of the pixels.
+    """
+    halved = [graph.pool("AveragePool", part, _part(f"{name}.halved", maps, i)) for i, part in enumerate(maps)]
+    gated = multiply(graph, halved, gates, f"{name}.gated")
+    return multiply(graph, gates, excitation(graph, gated, cell, name), f"{name}.scaled")
+
+
+def excitation(graph, maps, cell, name) -> list:
+    """The scales of `SqueezeExcitation` for each map, at its full size."""
     means = [graph.global_mean(part) for part in maps]
     reduce, expand = cell.conv_reduce, cell.conv_expand
     y = graph.relu(graph.convolution(means, reduce, f"{name}.conv_reduce", range(reduce.out_channels)))
-    scaled = []
+    scales = []
     for index, part in enumerate(maps):
         scale = graph.convolution([y], expand, _part(f"{name}.conv_expand", maps, index), part.channels)
         scale = graph.hard_sigmoid(scale)
-        scale = graph.resize(scale, part.size, "nearest", f"{scale.name}.resize")
-        scaled.append(graph.elementwise("Mul", [part, scale], _part(f"{name}.scaled", maps, index)))
-    return scaled
+        scales.append(graph.resize(scale, part.size, "nearest", f"{scale.name}.resize"))
+    return scales
 
 
 def dfc_attention(graph, maps, dfc, name, features) -> list:
-    """`DFCAttention` of the input `maps`: for each map of `features` one that holds the same channels."""
+    """Gates of `DFCAttention` on the input `maps`, with the channels of each map of `features`.
+
+    Of the size of `features`, or of half of it if the up-sampling, always nearest then, is left to `apply_gates`.
+    """
     halved = [halve(graph, part, dfc.pool, _part(f"{name}.halved", maps, i)) for i, part in enumerate(maps)]
     gate = {nn.Sigmoid: graph.sigmoid, nn.HSigmoid: graph.hard_sigmoid}.get(type(dfc.gate))
-    gate_first = dfc.gate_first or dfc.up_sampling == "nearest"  # with nearest, both orders give the same
+    nearest = dfc.up_sampling == "nearest"  # where the order of gate and up-sampling does not matter
     pointwise, row, column = (cell.conv for cell in dfc.cell_list)
-    attention = []
+    gates = []
     for index, target in enumerate(features):
         y = graph.convolution(halved, pointwise, _part(f"{name}.0", features, index), target.channels)
         y = graph.depthwise(y, row, _part(f"{name}.1", features, index))
         y = graph.depthwise(y, column, _part(f"{name}.2", features, index))
-        y = gate(y) if gate and gate_first else y
-        y = up_sample(graph, y, target.size, dfc.up_sampling, _part(f"{name}.resize", features, index))
-        attention.append(gate(y) if gate and not gate_first else y)
-    return attention
+        y = gate(y) if gate and (dfc.gate_first or nearest) else y
+        if not nearest:
+            y = graph.resize(y, target.size, dfc.up_sampling, _part(f"{name}.resize", features, index))
+        gates.append(gate(y) if gate and not (dfc.gate_first or nearest) else y)
+    return gates
+
+
+def apply_gates(graph, maps, gates, name) -> list:
+    """Each map times its gates, these up-sampled by nearest where smaller."""
+    full = []
+    for index, (part, gate) in enumerate(zip(maps, gates)):
+        full.append(_up_sample(graph, gate, part.size, _part(f"{name}.resize", maps, index)))
+    return multiply(graph, maps, full, f"{name}.gated")
+
+
+def multiply(graph, maps, others, name) -> list:
+    """Products of the maps, one by one."""
+    return [graph.elementwise("Mul", pair, _part(name, maps, i)) for i, pair in enumerate(zip(maps, others))]
 
 
 def halve(graph, x, pool, name):
@@ -193,12 +234,19 @@ def halve(graph, x, pool, name):
     return graph.resize(x, [side // 2 for side in x.size], "bilinear", name)
 
 
-def up_sample(graph, x, size, mode, name):
-    """Up-sampling behind DFC attention."""
+def _up_sample(graph, x, size, name):
+    """Nearest resize to a larger or the same size."""
+    if tuple(x.size) == tuple(size):
+        return x
     whole = all(target % side == 0 for target, side in zip(size, x.size))
-    if mode == "nearest" and not whole and np.prod(x.size) * np.prod(size) <= LARGEST_ONE_HOT:
+    if not whole and np.prod(x.size) * np.prod(size) <= LARGEST_ONE_HOT:
         return graph.nearest_by_matrix(x, size, name)
-    return graph.resize(x, size, mode, name)
+    return graph.resize(x, size, "nearest", name)
+
+
+def _are_halves(gates, maps) -> bool:
+    """Whether each gate stands for 2x2 pixels of its map."""
+    return all(2 * a == b for gate, part in zip(gates, maps) for a, b in zip(gate.size, part.size))
 
 
 def _activate(graph, cell, x):
