@@ -107,7 +107,8 @@ def bottleneck(graph, x, block, name, first, second):
         maps = [graph.depthwise(part, block.dw.conv, _part(f"{name}.dw", maps, i)) for i, part in enumerate(maps)]
     if block.se is not None and not early:
         maps = squeeze_excitation(graph, maps, block.se, f"{name}.se")
-    (y,), _ = ghost_module(graph, maps, block.ghost2, f"{name}.ghost2", second)
+    features, gates = ghost_module(graph, maps, block.ghost2, f"{name}.ghost2", second)
+    (y,) = features if gates is None else apply_gates(graph, features, gates, f"{name}.ghost2")
     residual = x if block.shortcut is None else shortcut(graph, x, block, f"{name}.shortcut", y.channels)
     return graph.add(y, residual, f"{name}.add")
 
