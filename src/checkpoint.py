@@ -13,6 +13,7 @@ from mindspore import Tensor
 from safetensors import SafetensorError
 
 from src.errors import UserError
+from src.ghostnetv2 import BLOCKS
 from src.porting import CLASSIFIER, from_pytorch, identify, is_pytorch
 from src.torch_file import UnreadableFileError, UnsafePickleError, read_torch_file
 
@@ -24,6 +25,8 @@ SECTIONS = {"ema": ("state_dict_ema", "model_ema", "ema"), "raw": ("state_dict",
 ORIGIN = "ghostnetv2-mindspore"  # noted in our own `.ckpt` files
 # in a checkpoint of a training run: names of the averaged weights, and of all that is no weight
 EMA_PREFIX, STATE_PREFIX = "ema.", "state."
+BACKBONE = "backbone."  # prefix of the parameters of a backbone, in networks that have one
+HEAD = (f"blocks.{len(BLOCKS)}.", "conv_head.", CLASSIFIER)  # of a classifier, what is not its backbone
 
 
 @dataclass(frozen=True)
@@ -240,7 +243,8 @@ def load_weights(network, path, prefer="ema", finetune=False) -> str:
     Args:
         network: nn.Cell.
         path, prefer: see `read_weights`.
-        finetune: leave the classifier as it is, and the file's unread.
+        finetune: leave the classifier as it is, and the file's unread. Of a network with a `backbone`, leave all but
+            that as it is; the file may be that of a classifier then.
 
     Returns:
         What was loaded, in words.
@@ -250,6 +254,8 @@ def load_weights(network, path, prefer="ema", finetune=False) -> str:
             another shape. Nothing is loaded then.
     """
     file = read_weights(path, prefer)
+    if finetune and hasattr(network, "backbone"):
+        return _load_backbone(network.backbone, file, path)
     parameters = {parameter.name: parameter for parameter in network.get_parameters()}
     weights = file.weights
     if finetune:
@@ -263,6 +269,20 @@ def load_weights(network, path, prefer="ema", finetune=False) -> str:
     for name, parameter in parameters.items():
         parameter.set_data(Tensor(np.asarray(weights[name], np.float32), parameter.dtype))
     return f"{path}: {file.describe()}" + ("; its classifier is left out, a new one starts" if finetune else "")
+
+
+def _load_backbone(backbone, file, path) -> str:
+    """`load_weights` into a backbone, from a network that has one, or that is one with a classifier behind it."""
+    parameters = {parameter.name.removeprefix(BACKBONE): parameter for parameter in backbone.get_parameters()}
+    weights = {name[len(BACKBONE) :]: v for name, v in file.weights.items() if name.startswith(BACKBONE)}
+    if not weights:
+        weights = {name: v for name, v in file.weights.items() if not name.startswith(HEAD)}
+    problems = compare(parameters, weights)
+    if problems:
+        raise UserError(f"{path}: does not fit the backbone: {'; '.join(problems)}; it is for {file.identity}")
+    for name, parameter in parameters.items():
+        parameter.set_data(Tensor(np.asarray(weights[name], np.float32), parameter.dtype))
+    return f"{path}: {file.describe()}; its backbone alone is taken, all else starts anew"
 
 
 def _misfit(network, file) -> str:

@@ -86,17 +86,24 @@ class ScheduleSettings:
     With `reference_batch_size`, `learning_rate` is for a global batch of that size and scales with the actual one.
     """
 
-    name: Literal["cosine", "step", "constant"] = "cosine"
+    name: Literal["cosine", "polynomial", "step", "multistep", "constant"] = "cosine"
     unit: Literal["step", "epoch"] = "step"
     learning_rate: float = number(0.064, 0.0)
     reference_batch_size: Optional[int] = number(None, 1)
     min_learning_rate: float = number(0.0, 0.0)
     warmup_epochs: float = number(0.0, 0.0)
+    warmup_steps: int = number(0, 0)
     warmup_learning_rate: float = number(1e-6, 0.0)
     decay_epochs: float = number(2.4, 1e-6)
     decay_rate: float = number(0.973, 0.0, 1.0)
+    milestones: Tuple[float, ...] = number((), 0.0)  # of multistep, in epochs
+    power: float = number(0.9, 0.0)  # of polynomial
     cooldown_epochs: int = number(0, 0)  # behind a cosine
     noise: Optional[Tuple[float, float]] = number(None, 0.0, 1.0)  # from and to, shares of the epochs
+
+    def __post_init__(self):
+        if self.warmup_epochs > 0 and self.warmup_steps > 0:
+            raise UserError("warmup_steps: and warmup_epochs cannot both be set")
 
 
 @dataclass(frozen=True)

@@ -28,12 +28,21 @@ def build_schedule(
     unit="step",
     noise=(),
     seed=0,
+    warmup_steps=0,
+    milestones=(),
+    power=0.9,
 ):
     """Learning rate of every step, as a list of `total_epochs(...) * steps_per_epoch` numbers.
 
-    Linear warm-up from `warmup_learning_rate` over `warmup_epochs`, then `cosine` to `min_learning_rate` at the end
-    of `epochs` and that for `cooldown_epochs` more; `step`, times `decay_rate` every `decay_epochs`; or `constant`.
-    Both count from the start, the warm-up included.
+    Linear warm-up from `warmup_learning_rate` over `warmup_epochs`, or over `warmup_steps` updates; then one of
+
+    - `cosine` to `min_learning_rate` at the end of `epochs`, and that for `cooldown_epochs` more;
+    - `polynomial`: (1 - share of the run) to the `power`, from the learning rate to `min_learning_rate`;
+    - `step`: times `decay_rate` every `decay_epochs`;
+    - `multistep`: times `decay_rate` at each of the epochs `milestones`;
+    - `constant`.
+
+    All count from the start, the warm-up included.
 
     Args:
         unit: 'epoch' keeps the rate for a whole epoch, 'step' changes it with every step.
@@ -44,7 +53,7 @@ def build_schedule(
     total = total_epochs(name, epochs, cooldown_epochs) * steps_per_epoch
     scale = steps_per_epoch if unit == "step" else 1  # units in an epoch
     repeats = 1 if unit == "step" else steps_per_epoch
-    warmup = warmup_epochs * scale
+    warmup = warmup_epochs * scale if warmup_steps == 0 else warmup_steps / repeats
     rates = []
     for time in range(total // repeats):
         if time < warmup:
@@ -52,8 +61,14 @@ def build_schedule(
         elif name == "cosine":
             progress = min(1.0, time / (epochs * scale))
             rate = min_learning_rate + (learning_rate - min_learning_rate) * (1 + math.cos(math.pi * progress)) / 2
+        elif name == "polynomial":
+            left = 1 - time / (epochs * scale)
+            rate = min_learning_rate + (learning_rate - min_learning_rate) * left**power
         elif name == "step":
             rate = max(min_learning_rate, learning_rate * decay_rate ** (time // (decay_epochs * scale)))
+        elif name == "multistep":
+            passed = sum(time >= milestone * scale for milestone in milestones)
+            rate = max(min_learning_rate, learning_rate * decay_rate**passed)
         else:
             rate = learning_rate
         if noise and noise[0] * epochs * scale <= time < noise[1] * epochs * scale:

@@ -14,6 +14,7 @@ from mindspore import Tensor, nn
 
 from src.checkpoint import atomic_path, load_weights, read_weights, save_weights, write_text, write_weights
 from src.errors import UserError
+from src.ghostnetv2 import create_network
 
 
 class Net(nn.Cell):
@@ -151,6 +152,7 @@ sys.path.insert(0, sys.argv[1])
 import numpy as np
 from src.checkpoint import write_text, write_weights
 from src.errors import UserError
+from src.ghostnetv2 import create_network
 limit = 2_000_000
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 for write, path in ((write_weights, "a.ckpt"), (write_weights, "a.safetensors"), (write_text, "a.txt")):
@@ -185,3 +187,30 @@ def test_a_runs_checkpoint_gives_averaged_or_plain_weights(tmp_path):
     assert np.array_equal(network.conv.weight.asnumpy(), plain["conv.weight"] + 1)
     assert "plain weights" in load_weights(network, tmp_path / "last.ckpt", "raw")
     assert np.array_equal(network.conv.weight.asnumpy(), plain["conv.weight"])
+
+
+class WithBackbone(nn.Cell):
+    """A backbone and something else."""
+
+    def __init__(self):
+        super().__init__()
+        self.backbone = create_network("ghostnet_1x", features_only=True)
+        self.neck = nn.Conv2d(160, 4, 1)
+
+
+def test_backbone_from_a_classifier(tmp_path):
+    classifier = create_network("ghostnet_1x", num_classes=3)
+    save_weights(classifier, tmp_path / "classifier.ckpt")
+    network = WithBackbone()
+    before = network.neck.weight.asnumpy().copy()
+    assert "backbone alone" in load_weights(network, tmp_path / "classifier.ckpt", finetune=True)
+    theirs = {p.name: p.asnumpy() for p in classifier.get_parameters()}
+    for parameter in network.backbone.get_parameters():
+        np.testing.assert_array_equal(parameter.asnumpy(), theirs[parameter.name.removeprefix("backbone.")])
+    np.testing.assert_array_equal(network.neck.weight.asnumpy(), before)
+    save_weights(network, tmp_path / "whole.ckpt")
+    load_weights(WithBackbone(), tmp_path / "whole.ckpt", finetune=True)
+    for name in ("ghostnetv2_1x", "ghostnetv2_1_3x"):
+        save_weights(create_network(name), tmp_path / f"{name}.ckpt")
+        with pytest.raises(UserError, match="backbone: .*unexpected"):
+            load_weights(network, tmp_path / f"{name}.ckpt", finetune=True)

@@ -12,6 +12,7 @@ LAYERS = (
         "ghostnetv2",
         "config",
         "images",
+        "samples",
         "complexity",
         "torch_file",
         "sync_batch_norm",

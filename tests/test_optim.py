@@ -145,3 +145,23 @@ def test_decay_waits_for_the_last_read_of_a_weight():
         moments.append([moment.asnumpy() for moment in optimizer.moment1])
     assert losses[0] == losses[1]
     assert all(np.array_equal(a, b) for a, b in zip(*moments))
+
+
+def test_multistep_schedule_with_warmup_in_steps():
+    options = {"warmup_steps": 4, "warmup_learning_rate": 0.0, "milestones": (2, 3), "decay_rate": 0.1}
+    rates = build_schedule("multistep", 1.0, 4, 3, **options)
+    assert rates == pytest.approx([0, 0.25, 0.5, 0.75, 1, 1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.01])
+
+
+def test_polynomial_schedule_equals_torchs():
+    torch = reference("torch")
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.01)
+    scheduler = torch.optim.lr_scheduler.PolynomialLR(optimizer, total_iters=40, power=0.9)
+    expected = []
+    for _ in range(40):
+        expected.append(scheduler.get_last_lr()[0])
+        optimizer.step()
+        scheduler.step()
+    assert build_schedule("polynomial", 0.01, 4, 10, power=0.9) == pytest.approx(expected, rel=1e-9)
+    floored = build_schedule("polynomial", 0.01, 4, 10, min_learning_rate=1e-4)
+    assert floored[0] == 0.01 and min(floored) > 1e-4

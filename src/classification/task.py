@@ -10,7 +10,6 @@ from tqdm import tqdm
 
 from src.classification.augment import CenterCrop, TrainTransform
 from src.classification.dataset import (
-    Samples,
     SkipBroken,
     build_dataset,
     build_mindspore_operations,
@@ -27,6 +26,7 @@ from src.classification.settings import ClassificationConfig
 from src.errors import UserError
 from src.ghostnetv2 import create_network
 from src.images import find_images, load_image
+from src.samples import Samples
 
 
 class ClassificationTask:

@@ -10,7 +10,6 @@ from PIL import Image
 from src.classification.augment import CenterCrop, TrainTransform
 from src.classification.dataset import (
     LoadSample,
-    Samples,
     SkipBroken,
     build_dataset,
     build_mindspore_operations,
@@ -20,6 +19,7 @@ from src.classification.dataset import (
 )
 from src.errors import UserError
 from src.images import find_images, load_image
+from src.samples import Samples
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
