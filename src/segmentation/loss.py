@@ -1,0 +1,48 @@
+"""The training loss of segmentation."""
+
+import mindspore
+from mindspore import nn, ops
+
+from src.ghostnetv2 import resize
+
+IGNORED = 255  # label of pixels that do not count
+
+
+def pixel_cross_entropy(logits, labels):
+    """Mean cross-entropy over the pixels that count; 0 where there are none.
+
+    Computed in float32 from plain operations, see `classification.loss`: kernels differ between processes.
+
+    Args:
+        logits: (N, classes, H, W).
+        labels: int32 (N, H, W), classes or `IGNORED`.
+    """
+    counted = (labels != IGNORED).astype(mindspore.float32)
+    targets = ops.minimum(labels, logits.shape[1] - 1).expand_dims(1)  # (N, H, W) -> (N, 1, H, W)
+    logits = logits.astype(mindspore.float32)
+    shifted = logits - ops.stop_gradient(logits.max(1, keepdims=True))
+    log_sum = ops.log(ops.exp(shifted).sum(1))  # (N, classes, H, W) -> (N, H, W)
+    chosen = ops.gather_elements(shifted, 1, targets).squeeze(1)  # (N, classes, H, W) -> (N, H, W)
+    return ((log_sum - chosen) * counted).sum() / ops.maximum(counted.sum(), 1.0)
+
+
+class SegmentationLoss(nn.Cell):
+    """Network and cross-entropy as one cell: images (N, 3, H, W), labels (N, H, W) -> scalar.
+
+    Args:
+        network: in training, images -> (logits, auxiliary logits), each (N, classes, h, w) of any size.
+        auxiliary_weight: of the auxiliary logits' loss, beside 1 for the other.
+    """
+
+    def __init__(self, network, auxiliary_weight=0.4):
+        super().__init__(auto_prefix=False)
+        self.network = network
+        self.auxiliary_weight = auxiliary_weight
+
+    def construct(self, images, labels):
+        labels = labels.astype(mindspore.int32)
+        loss = 0.0
+        for logits, weight in zip(self.network(images), (1.0, self.auxiliary_weight)):
+            logits = resize(logits.astype(mindspore.float32), labels.shape[1:], "bilinear")
+            loss = loss + weight * pixel_cross_entropy(logits, labels)
+        return loss
