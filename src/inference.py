@@ -170,14 +170,14 @@ def load_network(task, path, prefer="ema"):
         return network, load_weights(network, path, prefer)
     exported = ExportedNetwork(path)
     shape = exported.file.input_shape
-    _, inputs, _ = task.build_export_network(exported)
+    _, inputs, outputs = task.build_export_network(exported)
     ((_, expected),) = inputs.items()
     if any(side not in (None, wanted) for side, wanted in zip(shape[1:], expected)):
         raise UserError(
             f"{path}: takes images of {_sides(shape[1:])}, the settings give {_sides(expected)}: data.image_size"
         )
     given, classes = exported.file.output_shape, task.config.network.num_classes
-    if len(given) == 2 and given[1] not in (None, classes):
+    if outputs == ("logits",) and given[1] not in (None, classes):  # (N, classes, ...)
         raise UserError(f"{path}: gives {given[1]} classes, the settings say {classes}; --num_classes {given[1]} fits")
     batch = "any batch" if shape[0] is None else f"batch {shape[0]}"
     return exported, f"{path}: {Path(path).suffix[1:].upper()} file for images of {_sides(shape[1:])}, {batch}"
