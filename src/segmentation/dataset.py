@@ -1,0 +1,138 @@
+"""Pictures and masks in ADE20K's layout as data pipelines.
+
+`images/{training,validation}/NAME.jpg` and `annotations/{training,validation}/NAME.png`, one channel: 0 is "other",
+which does not count, 1 to C are the classes. In the pipelines these are `IGNORED` and 0 to C - 1.
+
+All randomness of a sample comes from (seed, epoch, index), as in classification.
+"""
+
+import os
+from pathlib import Path
+
+import mindspore.dataset as ds
+import numpy as np
+from mindspore.dataset import vision
+
+from src.errors import UserError
+from src.images import find_images, load_image
+from src.segmentation.loss import IGNORED
+
+SPLIT_FOLDERS = {"train": "training", "val": "validation"}
+
+
+def list_samples(root, split):
+    """[(image path, mask path), ...] of a split, in sorted order.
+
+    Args:
+        root: holds `images` and `annotations`.
+        split: 'train' or 'val'.
+
+    Raises:
+        UserError: if a folder is missing or empty, or an image has no mask.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder; --data_url or data.path names it")
+    images, masks = (root / kind / SPLIT_FOLDERS[split] for kind in ("images", "annotations"))
+    for folder in (images, masks):
+        if not folder.is_dir():
+            raise UserError(
+                f"{folder}: no such folder; the layout is images/ and annotations/, each with training/ and validation/"
+            )
+    pairs = [(path, (masks / path.relative_to(images)).with_suffix(".png")) for path in find_images(images)]
+    missing = [(path, mask) for path, mask in pairs if not mask.is_file()]
+    if missing:
+        path, mask = missing[0]
+        others = f" and {len(missing) - 1} others have" if len(missing) > 1 else " has"
+        raise UserError(f"{path}{others} no mask, expected {mask}")
+    return pairs
+
+
+def load_labels(path, num_classes):
+    """Labels uint8 (H, W) of a mask file: classes from 0, and `IGNORED`.
+
+    Raises:
+        UserError: if it is broken, has several channels, or a value that is no class.
+    """
+    stored = np.asarray(load_image(path, mode=None)).astype(np.int32)  # of a palette image the indices
+    if stored.ndim != 2:
+        raise UserError(f"{path}: has {stored.shape[2]} channels, a mask has one")
+    low, high = int(stored.min()), int(stored.max())
+    if low < 0 or high > num_classes:
+        wrong = low if low < 0 else high
+        raise UserError(f"{path}: has the value {wrong}, allowed are 0 (other) to {num_classes} (classes)")
+    return np.where(stored == 0, IGNORED, stored - 1).astype(np.uint8)
+
+
+def load_pair(image_path, mask_path, num_classes):
+    """(uint8 (H, W, 3), labels uint8 (H, W)).
+
+    Raises:
+        UserError: also if the sizes differ.
+    """
+    image, labels = np.asarray(load_image(image_path)), load_labels(mask_path, num_classes)
+    if image.shape[:2] != labels.shape:
+        (height, width), (mask_height, mask_width) = image.shape[:2], labels.shape
+        raise UserError(f"{mask_path}: is of {mask_width}x{mask_height} pixels, its image of {width}x{height}")
+    return image, labels
+
+
+class LoadSample:
+    """Pipeline operation: (key (epoch, index), index) -> (uint8 (H, W, 3), labels uint8 (H, W), key).
+
+    Args:
+        pairs: from `list_samples`.
+        num_classes: see `load_labels`.
+        transform: (image, labels, numpy Generator) -> (image, labels); None leaves them as they are.
+        seed: of the run.
+    """
+
+    def __init__(self, pairs, num_classes, transform=None, seed=0):
+        self.pairs = [(os.fspath(image), os.fspath(mask)) for image, mask in pairs]
+        self.num_classes, self.transform, self.seed = num_classes, transform, seed
+
+    def __call__(self, key, index):
+        image, labels = load_pair(*self.pairs[int(index)], self.num_classes)
+        if self.transform is not None:
+            generator = np.random.default_rng((self.seed, *(int(number) for number in key)))
+            image, labels = self.transform(image, labels, generator)
+        return image, labels, key
+
+
+def build_training_dataset(samples, load, batch_size, mean, std, workers=None, processes=False):
+    """Batches of (image, label): float32 (B, 3, H, W), normalised, and uint8 (B, H, W).
+
+    Args:
+        samples: `Samples` whose labels are the indices.
+        load: `LoadSample` with a transform to a fixed size.
+        mean, std: of each channel, for values in [0, 1].
+        workers, processes: see `_load`.
+    """
+    dataset = _load(samples, load, workers, processes)
+    normalise = vision.Normalize([255 * value for value in mean], [255 * value for value in std])
+    dataset = dataset.map([normalise, vision.HWC2CHW()], "image", num_parallel_workers=1)
+    return dataset.project(["image", "label"]).batch(batch_size)
+
+
+def build_evaluation_dataset(samples, load, workers=None, processes=False):
+    """Single samples as they are stored: uint8 (H, W, 3), labels uint8 (H, W) and key; sizes differ."""
+    return _load(samples, load, workers, processes)
+
+
+def _load(samples, load, workers, processes):
+    """Pipeline of (image, label, key).
+
+    Args:
+        workers: threads that decode, at most one a processor core; None: just that.
+        processes: whether processes decode instead of threads.
+    """
+    cores = os.cpu_count() or 1  # MindSpore refuses more workers than that
+    dataset = ds.GeneratorDataset(samples, ["key", "index"], shuffle=False, num_parallel_workers=1)
+    dataset = dataset.map(
+        load,
+        ["key", "index"],
+        ["image", "label", "key"],
+        num_parallel_workers=min(workers or cores, cores),
+        python_multiprocessing=processes,
+    )
+    return dataset.project(["image", "label", "key"])
