@@ -1,0 +1,75 @@
+"""Mean IoU, accuracies and IoU per class, from one confusion matrix over all pixels of all pictures.
+
+A class that is neither in the masks nor predicted has no IoU, and one that is not in the masks no accuracy: nan, and
+left out of the mean. One that is predicted but nowhere in the masks has an IoU of 0.
+"""
+
+import csv
+import io
+
+import numpy as np
+
+from src.checkpoint import write_text
+from src.errors import UserError
+from src.runtime import sum_over_ranks
+
+
+class ConfusionMatrix:
+    """Counts of pixels: row the true class, column the predicted one.
+
+    Attributes:
+        counts: int64 (num_classes, num_classes).
+        images: int64 (1,), pictures counted.
+    """
+
+    def __init__(self, num_classes):
+        self.counts = np.zeros((num_classes, num_classes), np.int64)
+        self.images = np.zeros(1, np.int64)
+
+    def update(self, classes, labels):
+        """Count a picture: predicted `classes` and true `labels`, (H, W); labels that are no class do not count."""
+        size = len(self.counts)
+        counted = labels < size
+        pairs = labels[counted].astype(np.int64) * size + classes[counted]
+        self.counts += np.bincount(pairs, minlength=size * size).reshape(size, size)
+        self.images += 1
+
+    def gather(self):
+        """Add the counts of all processes up."""
+        self.counts, self.images = sum_over_ranks(self.counts), sum_over_ranks(self.images)
+
+    def iou(self):
+        """Intersection over union of each class, float (num_classes,); nan: see the module."""
+        hits = self.counts.diagonal()
+        return _divide(hits, self.counts.sum(0) + self.counts.sum(1) - hits)
+
+    def accuracy(self):
+        """Share of each class's pixels that are predicted as such, float (num_classes,); nan: see the module."""
+        return _divide(self.counts.diagonal(), self.counts.sum(1))
+
+    def result(self) -> dict:
+        """{'mean_iou', 'pixel_accuracy', 'mean_accuracy': in [0, 1], 'images': count}.
+
+        Raises:
+            UserError: if no pixel has a class.
+        """
+        if not self.counts.any():
+            raise UserError("no pixel of the evaluated masks has a class, all are 0 (other)")
+        return {
+            "mean_iou": float(np.nanmean(self.iou())),
+            "pixel_accuracy": float(self.counts.trace() / self.counts.sum()),
+            "mean_accuracy": float(np.nanmean(self.accuracy())),
+            "images": int(self.images[0]),
+        }
+
+    def write_report(self, path, names):
+        """Write a CSV with a row for each class: its name, true and predicted pixels, IoU and accuracy."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(("class", "pixels", "predicted_pixels", "iou", "accuracy"))
+        writer.writerows(zip(names, self.counts.sum(1), self.counts.sum(0), self.iou(), self.accuracy()))
+        write_text(path, text.getvalue())
+
+
+def _divide(part, whole):
+    return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
