@@ -4,8 +4,13 @@ from typing import Protocol
 
 from src.classification.settings import ClassificationConfig
 from src.classification.task import ClassificationTask
+from src.segmentation.settings import SegmentationConfig
+from src.segmentation.task import SegmentationTask
 
-TASKS = {"classification": (ClassificationConfig, ClassificationTask)}
+TASKS = {
+    "classification": (ClassificationConfig, ClassificationTask),
+    "segmentation": (SegmentationConfig, SegmentationTask),
+}
 SCHEMAS = {name: schema for name, (schema, _) in TASKS.items()}
 
 
