@@ -1,23 +1,11 @@
 """Predicted classes as a colour overlay with a legend."""
 
-import colorsys
-from pathlib import Path
-
-import matplotlib
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from src.drawing import FONT, palette
+
 OPACITY = 0.55  # of the colours over the picture
-GOLDEN_RATIO = 0.618034  # of the colour circle between one class and the next: any few of them lie far apart
-FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 FONT_SIZE, LINE_HEIGHT, MARGIN = 14, 20, 8  # pixels of the legend
-
-
-def palette(count):
-    """Distinct colours uint8 (count, 3); the colour of a class does not depend on `count`."""
-    tones = ((0.85, 0.95), (0.55, 0.95), (0.9, 0.6))  # saturation and value, in turn
-    colours = [colorsys.hsv_to_rgb(index * GOLDEN_RATIO % 1, *tones[index % len(tones)]) for index in range(count)]
-    return np.rint(255 * np.array(colours)).astype(np.uint8)
 
 
 def draw_overlay(image, classes, shown, names):

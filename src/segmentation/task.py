@@ -6,6 +6,7 @@ import numpy as np
 from tqdm import tqdm
 
 from src.checkpoint import atomic_path
+from src.drawing import choose_name
 from src.errors import UserError
 from src.ghostnetv2 import create_network
 from src.images import load_image
@@ -155,13 +156,3 @@ class SegmentationTask:
                 with atomic_path(drawing) as temporary:
                     draw_overlay(image, classes, shown, names).save(temporary)
                 yield f"  drawn: {drawing}"
-
-
-def choose_name(folder, stem, taken):
-    """`folder/stem.png`, or with a number behind the stem where pictures of one run share it; notes it in `taken`."""
-    path, number = folder / f"{stem}.png", 1
-    while path in taken:
-        number += 1
-        path = folder / f"{stem}_{number}.png"
-    taken.add(path)
-    return path
