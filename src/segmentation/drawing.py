@@ -23,14 +23,14 @@ def draw_overlay(image, classes, shown, names):
     colours = palette(len(names))
     mixed = Image.blend(Image.fromarray(image), Image.fromarray(colours[classes]), OPACITY)
     font = ImageFont.truetype(str(FONT), FONT_SIZE)
-    text_left = MARGIN + LINE_HEIGHT
-    legend_width = text_left + max(int(font.getlength(names[index])) for index in shown) + 2 * MARGIN
-    height = max(mixed.height, len(shown) * LINE_HEIGHT + MARGIN)
-    canvas = Image.new("RGB", (mixed.width + legend_width, height), "white")
+    text_left = mixed.width + MARGIN + LINE_HEIGHT
+    width = text_left + max(int(font.getlength(names[index])) for index in shown) + 2 * MARGIN
+    canvas = Image.new("RGB", (width, max(mixed.height, len(shown) * LINE_HEIGHT + MARGIN)), "white")
     canvas.paste(mixed, (0, 0))
     draw = ImageDraw.Draw(canvas)
     for line, index in enumerate(shown):
         left, top = mixed.width + MARGIN, MARGIN // 2 + line * LINE_HEIGHT
-        draw.rectangle((left, top + 3, left + 14, top + 17), fill=tuple(colours[index].tolist()), outline="black")
-        draw.text((mixed.width + text_left + MARGIN // 2, top + 2), names[index], fill="black", font=font)
+        square = (left, top + 3, left + FONT_SIZE, top + 3 + FONT_SIZE)
+        draw.rectangle(square, fill=tuple(colours[index].tolist()), outline="black")
+        draw.text((text_left, top + 2), names[index], fill="black", font=font)
     return canvas

@@ -3,7 +3,7 @@
 Decisions, where published evaluations differ:
 
 - A graph is compiled for each input size, so sizes must be few. The shorter side of the input is exact, the longer one
-  is rounded to a multiple (32), which changes the aspect by 3 % at most; the alternative, padding, lets invalid
+  is rounded to a multiple, at 32 and a shorter side of 512 by 3 % at most; the alternative, padding, lets invalid
   pixels into the means of squeeze-and-excitation and image pooling.
 - Logits go from the network's stride to the size of the picture in one bilinear step, not two, and in strips of rows:
   all logits of a large picture at once, 150 classes of float32, would take many times the network's own memory.

@@ -4,12 +4,9 @@ A class that is neither in the masks nor predicted has no IoU, and one that is n
 left out of the mean. One that is predicted but nowhere in the masks has an IoU of 0.
 """
 
-import csv
-import io
-
 import numpy as np
 
-from src.checkpoint import write_text
+from src.checkpoint import write_csv
 from src.errors import UserError
 from src.runtime import sum_over_ranks
 
@@ -64,11 +61,8 @@ class ConfusionMatrix:
 
     def write_report(self, path, names):
         """Write a CSV with a row for each class: its name, true and predicted pixels, IoU and accuracy."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(("class", "pixels", "predicted_pixels", "iou", "accuracy"))
-        writer.writerows(zip(names, self.counts.sum(1), self.counts.sum(0), self.iou(), self.accuracy()))
-        write_text(path, text.getvalue())
+        columns = (names, self.counts.sum(1), self.counts.sum(0), self.iou(), self.accuracy())
+        write_csv(path, [("class", "pixels", "predicted_pixels", "iou", "accuracy"), *zip(*columns)])
 
 
 def _divide(part, whole):
