@@ -261,6 +261,40 @@ def test_dilation_keeps_the_values_at_shared_positions(output_stride, strides, p
             assert np.abs(ours - theirs).max() < 1e-4 * np.abs(theirs).max()
 
 
+def test_dilated_dfc_keeps_the_values_at_shared_positions(pynative):
+    """DFC halves its input, so only where that leaves pictures alone: of 4x4 pixels of the fine grid in one colour."""
+    coarse = GhostModule(6, 10, dfc={}).short_conv.set_train(False)
+    fine = GhostModule(6, 10, dfc={"dilation": 2}).short_conv.set_train(False)
+    rng = np.random.default_rng(3)
+    for ours, theirs in zip(fine.get_parameters(), coarse.get_parameters()):
+        values = Tensor(rng.uniform(0.3, 1.3, ours.shape).astype(np.float32))
+        ours.set_data(values)
+        theirs.set_data(values)
+    x = picture(1, 6, 7, 9).repeat(4, 2).repeat(4, 3)
+    dilated = fine(Tensor(x), x.shape[2:]).asnumpy()
+    plain = coarse(Tensor(np.ascontiguousarray(x[:, :, ::2, ::2])), (14, 18)).asnumpy()
+    assert np.abs(dilated[:, :, ::2, ::2] - plain).max() < 1e-6 < np.ptp(plain)
+
+
+def test_every_spatial_convolution_behind_a_replaced_stride_is_dilated():
+    network = create_network("ghostnetv2_1x", features_only=True, output_stride=8)
+    found = {}
+    for name, cell in network.cells_and_names():
+        if isinstance(cell, nn.Conv2d) and max(cell.kernel_size) > 1:
+            assert max(cell.stride) == 1 or not name.startswith(("blocks.5.", "blocks.11."))
+            found.setdefault(max(cell.dilation), set()).add(name.removesuffix(".conv"))
+    # the strides of blocks 5 and 11 are replaced: what follows the depthwise convolution in their place, is dilated
+    for dilation, first, last in ((2, 5, 11), (4, 11, 16)):
+        wanted = {f"blocks.{first}.ghost2.cheap_operation"}
+        for index in range(first + 1, min(last + 1, len(BLOCKS))):
+            wanted |= {f"blocks.{index}.ghost1.{part}" for part in ("cheap_operation", "short_conv.1", "short_conv.2")}
+            wanted |= {f"blocks.{index}.ghost2.cheap_operation"} if index < last else set()
+            wanted |= {f"blocks.{index}.shortcut.0"} if BLOCKS[index][2] != BLOCKS[index - 1][2] else set()
+            wanted |= {f"blocks.{index}.dw"} if BLOCKS[index][4] > 1 else set()
+        assert found[dilation] == wanted
+    assert set(found) == {1, 2, 4}
+
+
 @pytest.mark.parametrize("mode", [mindspore.GRAPH_MODE, mindspore.PYNATIVE_MODE])
 def test_too_small_an_input_says_so(mode):
     mindspore.set_context(mode=mode)
