@@ -99,3 +99,6 @@ class SegmentationConfig(Config):
         names, classes = self.data.class_names, self.network.num_classes
         if names and len(names) != classes:
             raise UserError(f"data.class_names: has {len(names)} names, network.num_classes is {classes}")
+        if self.train.batch_size < 2:
+            # image pooling has one value a picture, and of one value there is no variance
+            raise UserError(f"train.batch_size: {self.train.batch_size} is out of range: at least 2")
