@@ -43,7 +43,7 @@ def list_samples(root, split):
     missing = [(path, mask) for path, mask in pairs if not mask.is_file()]
     if missing:
         path, mask = missing[0]
-        others = f" and {len(missing) - 1} others have" if len(missing) > 1 else " has"
+        others = f" and {len(missing) - 1} more have" if len(missing) > 1 else " has"
         raise UserError(f"{path}{others} no mask, expected {mask}")
     return pairs
 

@@ -1,0 +1,195 @@
+"""Pictures and masks: pairs, labels, whole epochs, and mistakes that are named."""
+
+import numpy as np
+import pytest
+from conftest import PROJECT
+from PIL import Image
+
+from src.config import load_config
+from src.errors import UserError
+from src.runtime import Runtime
+from src.segmentation.dataset import list_samples, load_labels, load_pair
+from src.segmentation.loss import IGNORED
+from src.tasks import SCHEMAS, create_task
+
+CONFIG = PROJECT / "configs" / "segmentation" / "camvid.yaml"
+MEAN, STD = np.array((0.485, 0.456, 0.406)), np.array((0.229, 0.224, 0.225))
+
+
+@pytest.fixture
+def root(tmp_path):
+    """11 + 3 pictures of 40x50 pixels, the lower half brighter; mask 0 in a corner, else 1 above and 2 below."""
+    for split, count in (("training", 11), ("validation", 3)):
+        for number in range(count):
+            image, mask = np.full((50, 40, 3), 10 * number, np.uint8), np.ones((50, 40), np.uint8)
+            image[25:] += 100
+            mask[25:], mask[:5, :5] = 2, 0
+            save(tmp_path / "images" / split / f"{number:02d}.png", image)
+            save(tmp_path / "annotations" / split / f"{number:02d}.png", mask)
+    return tmp_path
+
+
+def save(path, pixels):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+def task(root, **settings):
+    values = {
+        "data.path": str(root),
+        "network.num_classes": 2,
+        "data.class_names": [],
+        "data.base_size": [50, 40],
+        "data.crop_size": [48, 36],
+        "augment.ratio": [1.0, 1.0],
+        "augment.photometric": False,
+        "train.batch_size": 2,
+        **{key.replace("__", "."): value for key, value in settings.items()},
+    }
+    return create_task(load_config(CONFIG, SCHEMAS, [(key, value, "test") for key, value in values.items()]))
+
+
+def read(dataset, epochs=1):
+    size, iterator = dataset.get_dataset_size(), dataset.create_tuple_iterator(num_epochs=epochs, output_numpy=True)
+    batches = [list(iterator) for _ in range(epochs)]
+    assert [len(epoch) for epoch in batches] == [size] * epochs
+    return batches
+
+
+def numbers(images):
+    """The number of each picture (B, 3, H, W) from its upper pixels."""
+    pixels = images * STD[:, None, None] + MEAN[:, None, None]
+    return np.rint(pixels[:, :, 20].mean((1, 2)) * 25.5).astype(int).tolist()
+
+
+def test_pairs_are_sorted_and_of_the_same_name(root):
+    (root / "images" / "training" / "notes.txt").write_text("no picture")
+    pairs = list_samples(root, "train")
+    assert [image.name for image, _ in pairs] == [mask.name for _, mask in pairs] == [f"{i:02d}.png" for i in range(11)]
+    assert all("annotations" in mask.parts for _, mask in pairs)
+    assert len(list_samples(root, "val")) == 3
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "I;16"])
+def test_labels_begin_at_the_class_of_value_1(tmp_path, mode):
+    values = np.array([[0, 1, 2], [150, 3, 0]], np.uint16 if mode == "I;16" else np.uint8)
+    image = Image.fromarray(values)
+    if mode == "P":
+        image.putpalette([7, 8, 9] * 256)  # colours are of no account
+    image.save(tmp_path / "mask.png")
+    labels = load_labels(tmp_path / "mask.png", 150)
+    assert labels.dtype == np.uint8
+    assert labels.tolist() == [[IGNORED, 0, 1], [149, 2, IGNORED]]
+
+
+def test_255_classes_are_the_most():
+    names = [str(index) for index in range(256)]
+    overrides = [("network.num_classes", 256, "test"), ("data.class_names", names, "test")]
+    with pytest.raises(UserError, match="256 is out of range: at least 1 and at most 255"):
+        load_config(CONFIG, SCHEMAS, overrides)
+
+
+def test_training_batches(root):
+    dataset = task(root, data__crop_size=[60, 36]).build_dataset("train", Runtime("CPU"))
+    epochs = read(dataset, 2)
+    seen = []
+    for images, labels in epochs[0]:
+        assert images.shape == (2, 3, 60, 36) and images.dtype == np.float32
+        assert labels.shape == (2, 60, 36) and labels.dtype == np.uint8
+        assert (labels[:, 10:25] == 0).all() and (labels[:, 25:50] == 1).all()
+        assert (labels[:, 50:] == IGNORED).all()
+        assert np.abs(images[:, :, 50:]).max() < 0.01  # filled with the mean
+        seen += numbers(images)
+    assert len(set(seen)) == 10  # 11 pictures, the last one in the epoch's order is left out
+    assert seen != [number for images, _ in epochs[1] for number in numbers(images)]
+
+
+def test_training_goes_on_from_any_batch(root):
+    settings = {"augment__ratio": [0.5, 2.0], "augment__photometric": True, "data__workers": 2}
+    runtime = Runtime("CPU")
+    first, second = read(task(root, **settings).build_dataset("train", runtime), 2)
+    (rest,) = read(task(root, **settings).build_dataset("train", runtime, first_epoch=1, first_step=2))
+    assert len(rest) == 3
+    for batch, wanted in zip(rest, second[2:]):
+        assert all(np.array_equal(ours, theirs) for ours, theirs in zip(batch, wanted))
+    assert not np.array_equal(first[0][0], second[0][0])
+
+
+def test_processes_train_on_as_many_batches_and_validate_each_picture_once(root):
+    built = task(root)
+    batches = [read(built.build_dataset("train", Runtime("CPU", rank, 2)))[0] for rank in (0, 1)]
+    seen = [[n for images, _ in part for n in numbers(images)] for part in batches]
+    assert len(batches[0]) == len(batches[1]) == 2
+    assert len(set(seen[0] + seen[1])) == 8
+    samples = [read(built.build_dataset("val", Runtime("CPU", rank, 2)))[0] for rank in (0, 1)]
+    assert [[int(key[1]) for _, _, key in part] for part in samples] == [[0, 2], [1]]
+
+
+def test_validation_keeps_every_size(root):
+    save(root / "images" / "validation" / "03.png", np.zeros((33, 70, 3), np.uint8))
+    save(root / "annotations" / "validation" / "03.png", np.zeros((33, 70), np.uint8))
+    (samples,) = read(task(root).build_dataset("val", Runtime("CPU")))
+    assert [image.shape for image, _, _ in samples] == [(50, 40, 3)] * 3 + [(33, 70, 3)]
+    assert [labels.shape for _, labels, _ in samples] == [(50, 40)] * 3 + [(33, 70)]
+    assert samples[1][0][20, 0].tolist() == [10, 10, 10]
+
+
+def test_missing_folders_and_masks_are_named(root, tmp_path):
+    with pytest.raises(UserError, match="nowhere: no such folder; --data_url"):
+        list_samples(tmp_path / "nowhere", "train")
+    (root / "annotations" / "training" / "03.png").unlink()
+    with pytest.raises(UserError, match=r"images/training/03.png has no mask, expected .*annotations/training/03.png"):
+        list_samples(root, "train")
+    (root / "annotations" / "training" / "07.png").unlink()
+    with pytest.raises(UserError, match=r"03.png and 1 more have no mask"):
+        list_samples(root, "train")
+    (root / "annotations" / "validation").rename(root / "annotations" / "val")
+    with pytest.raises(UserError, match="annotations/validation: no such folder; the layout is"):
+        list_samples(root, "val")
+
+
+def test_wrong_masks_are_named(tmp_path):
+    image, mask = tmp_path / "a.png", tmp_path / "mask.png"
+    save(image, np.zeros((5, 6, 3), np.uint8))
+    save(mask, np.zeros((6, 5), np.uint8))
+    with pytest.raises(UserError, match="mask.png: is of 5x6 pixels, its image of 6x5"):
+        load_pair(image, mask, 3)
+    save(mask, np.full((5, 6), 4, np.uint8))
+    with pytest.raises(UserError, match=r"mask.png: has the value 4, allowed are 0 \(other\) to 3 \(classes\)"):
+        load_pair(image, mask, 3)
+    save(mask, np.zeros((5, 6, 3), np.uint8))
+    with pytest.raises(UserError, match="mask.png: has 3 channels, a mask has one"):
+        load_pair(image, mask, 3)
+    mask.write_bytes(b"no picture")
+    with pytest.raises(UserError, match="mask.png: is not a whole image"):
+        load_pair(image, mask, 3)
+
+
+def test_a_wrong_value_is_named_through_the_pipeline(root):
+    path = root / "annotations" / "training" / "04.png"
+    save(path, np.full((50, 40), 3, np.uint8))
+    with pytest.raises(RuntimeError, match=f"UserError: {path}: has the value 3, allowed are 0"):
+        read(task(root).build_dataset("train", Runtime("CPU")), 3)
+
+
+def test_too_few_pictures(root):
+    with pytest.raises(UserError, match="has 11 images, too few for one update of 16: on each of 2 devices"):
+        task(root, train__batch_size=8).build_dataset("train", Runtime("CPU", 0, 2))
+    with pytest.raises(UserError, match="has 3 images to validate with, too few for 4 devices"):
+        task(root).build_dataset("val", Runtime("CPU", 0, 4))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("data.class_names", ["sky"], "data.class_names: has 1 names, network.num_classes is 11"),
+        ("data.base_size", [360, 480], r"data.base_size: \[360, 480\] is not a long and a short side"),
+        ("augment.ratio", [2.0, 0.5], r"augment.ratio: \[2.0, 0.5\] is not in rising order"),
+        ("train.batch_size", 1, "train.batch_size: 1 is out of range: at least 2"),
+        ("evaluation.batch_size", 2, "evaluation.batch_size: 2 is out of range: at least 1 and at most 1"),
+        ("evaluation.scales", [], "evaluation.scales: is empty"),
+    ],
+)
+def test_wrong_settings_are_named(key, value, message):
+    with pytest.raises(UserError, match=message):
+        load_config(CONFIG, SCHEMAS, [(key, value, "test")])
