@@ -149,7 +149,7 @@ def test_two_street_scenes_are_learnt_by_heart(tmp_path):
             for split in ("training", "validation"):
                 (root / kind / split).mkdir(parents=True, exist_ok=True)
                 shutil.copy(file, root / kind / split)
-    settings = ("data.base_size=[240,180]", "data.crop_size=[180,240]", "augment.ratio=[1,1]", "augment.flip=0")
+    settings = ("data.base_size=[256,192]", "data.crop_size=[192,256]", "augment.ratio=[1,1]", "augment.flip=0")
     length = ("train.batch_size=2", "train.epochs=120", "train.evaluate_every=120")
     arguments = ("--config", CONFIGS / "camvid.yaml", "--data_url", root, "--output_dir", "run")
     call("train.py", *arguments, *settings, *length, "augment.photometric=false", cwd=tmp_path)
