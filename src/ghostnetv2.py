@@ -159,7 +159,8 @@ class SqueezeExcitation(nn.Cell):
     def construct(self, x):
         scale = ops.mean(x, (2, 3), True)  # (N, C, H, W) -> (N, C, 1, 1)
         scale = self.conv_expand(self.relu(self.conv_reduce(scale)))
-        return x * self.gate(scale)
+        # MindSpore's CPU kernel for a product of different shapes keeps 16 bytes of indices for each value
+        return x * ops.broadcast_to(self.gate(scale), (-1, -1, *x.shape[2:]))  # (N, C, 1, 1) -> (N, C, H, W)
 
 
 class DFCAttention(nn.SequentialCell):
