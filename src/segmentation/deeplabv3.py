@@ -24,7 +24,7 @@ class ImagePooling(nn.Cell):
 
     def construct(self, x):
         mean = self.project(ops.mean(x, (2, 3), True))  # (N, C, H, W) -> (N, out_channels, 1, 1)
-        return resize(mean, x.shape[2:], "nearest")  # of one value, all ways to resize are the same
+        return ops.broadcast_to(mean, (-1, -1, *x.shape[2:]))  # what resizing one value comes to
 
 
 class ASPP(nn.Cell):

@@ -19,11 +19,9 @@ def pixel_cross_entropy(logits, labels):
     """
     counted = (labels != IGNORED).astype(mindspore.float32)
     targets = ops.minimum(labels, logits.shape[1] - 1).expand_dims(1)  # (N, H, W) -> (N, 1, H, W)
-    logits = logits.astype(mindspore.float32)
-    shifted = logits - ops.stop_gradient(logits.max(1, keepdims=True))
-    log_sum = ops.log(ops.exp(shifted).sum(1))  # (N, classes, H, W) -> (N, H, W)
-    chosen = ops.gather_elements(shifted, 1, targets).squeeze(1)  # (N, classes, H, W) -> (N, H, W)
-    return ((log_sum - chosen) * counted).sum() / ops.maximum(counted.sum(), 1.0)
+    log_probabilities = ops.log_softmax(logits.astype(mindspore.float32), 1)
+    chosen = ops.gather_elements(log_probabilities, 1, targets).squeeze(1)  # (N, classes, H, W) -> (N, H, W)
+    return -(chosen * counted).sum() / ops.maximum(counted.sum(), 1.0)
 
 
 class SegmentationLoss(nn.Cell):
