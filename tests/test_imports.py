@@ -5,7 +5,7 @@ import ast
 from conftest import PROJECT
 
 LAYERS = (
-    ("errors",),
+    ("errors", "compile_cache"),
     (
         "runtime",
         "dropout",
