@@ -12,6 +12,7 @@ LAYERS = (
         "ghostnetv2",
         "config",
         "images",
+        "photometric",
         "samples",
         "complexity",
         "torch_file",
