@@ -8,7 +8,6 @@ read once. Differences from the reference: Pillow's antialiased bilinear resize,
 behind it instead of in front, which is the same but for rounding, at a fraction of the cost.
 """
 
-import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -226,4 +225,4 @@ class TrainTransform:
 
 def padding_colour(mean):
     """8-bit colour that normalisation with the mean of each channel, in [0, 1], takes to about 0."""
-    return tuple(math.floor(255 * value + 0.5) for value in mean)
+    return tuple(round(255 * value) for value in mean)
