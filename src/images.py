@@ -1,4 +1,4 @@
-"""Finding and decoding picture files, for every task."""
+"""Finding and decoding picture files, and the statistics that normalise them, for every task."""
 
 from pathlib import Path
 
@@ -6,6 +6,9 @@ from PIL import Image, UnidentifiedImageError
 
 from src.errors import UserError
 
+# of each channel over ImageNet, for values in [0, 1]
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
 
 
