@@ -1,0 +1,123 @@
+"""Settings of the detection task: what its YAML files may say besides the common sections."""
+
+from dataclasses import dataclass, field
+from typing import Literal, Optional, Tuple
+
+from src.config import BackboneSettings, Config, number
+from src.detection.anchors import ANCHORS, STRIDES
+from src.detection.metrics import MAX_DETECTIONS
+from src.errors import UserError
+from src.images import IMAGENET_MEAN, IMAGENET_STD
+
+
+@dataclass(frozen=True)
+class NetworkSettings(BackboneSettings):
+    """Backbone and head: `channels` of the head at each scale.
+
+    `anchors`: (width, height) in the input's pixels, a row for each of the strides 32, 16 and 8;
+    `scripts/make_anchors.py` finds them for a data set.
+    """
+
+    num_classes: int = number(80, 1)
+    channels: int = number(96, 1)
+    anchors: Tuple[Tuple[Tuple[float, float], ...], ...] = number(ANCHORS, 1e-3)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.output_stride != max(STRIDES):
+            raise UserError(f"output_stride: {self.output_stride} is not {max(STRIDES)}, which YOLOv3's grids need")
+        counts = {len(row) for row in self.anchors}
+        if len(self.anchors) != len(STRIDES) or len(counts) != 1 or 0 in counts:
+            raise UserError(f"anchors: needs {len(STRIDES)} rows, for the strides {STRIDES}, of as many anchors each")
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Where the pictures are and what the network sees of them.
+
+    `path` holds `train2017/`, `val2017/` and `annotations/instances_{train2017,val2017}.json`. `class_names` in the
+    order of the category ids; empty: those of the annotation file. A picture's longer side is resized to `image_size`,
+    the rest of the square is padding. `max_boxes`: places for objects in a batch; a picture with more is an error.
+    An epoch is the training set `repeat` times. `workers` decode pictures; null, and at most, one a processor core.
+    They are threads, with `worker_processes` processes, for the same pixels.
+    """
+
+    path: str = "data/coco"
+    class_names: Tuple[str, ...] = ()
+    image_size: int = number(320, 2 * max(STRIDES))
+    max_boxes: int = number(100, 1)
+    repeat: int = number(1, 1)
+    mean: Tuple[float, float, float] = number(IMAGENET_MEAN, 0.0, 1.0)
+    std: Tuple[float, float, float] = number(IMAGENET_STD, 1e-6, 1.0)
+    workers: Optional[int] = number(None, 1)
+    worker_processes: bool = False
+
+    def __post_init__(self):
+        if self.image_size % max(STRIDES) != 0:
+            raise UserError(f"image_size: {self.image_size} is not a multiple of {max(STRIDES)}")
+
+
+@dataclass(frozen=True)
+class AugmentSettings:
+    """Arguments of `transforms.TrainTransform`.
+
+    Photometric distortion: `brightness` in grey levels, `contrast` and `saturation` as ranges of factors, `hue` in
+    degrees, each with probability 1/2. Expansion by a factor of `expand_ratio`. Crops of at least
+    `crop_min_size` of either side, with a minimum IoU drawn from `crop_min_ious`; empty: none. `flip`: probability.
+    """
+
+    brightness: float = number(32.0, 0.0, 255.0)
+    contrast: Tuple[float, float] = number((0.5, 1.5), 0.0)
+    saturation: Tuple[float, float] = number((0.5, 1.5), 0.0)
+    hue: float = number(18.0, 0.0, 180.0)
+    expand_probability: float = number(0.5, 0.0, 1.0)
+    expand_ratio: Tuple[float, float] = number((1.0, 2.0), 1.0)
+    crop_min_ious: Tuple[float, ...] = number((0.4, 0.5, 0.6, 0.7, 0.8, 0.9), 0.0, 1.0)
+    crop_min_size: float = number(0.3, 0.01, 1.0)
+    flip: float = number(0.5, 0.0, 1.0)
+
+    def __post_init__(self):
+        for name in ("contrast", "saturation", "expand_ratio"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise UserError(f"{name}: [{low}, {high}] is not in rising order")
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """Weights of the parts of the loss and the IoU above which an anchor is no negative, see `loss.YOLOv3Loss`."""
+
+    class_weight: float = number(1.0, 0.0)
+    objectness_weight: float = number(1.0, 0.0)
+    centre_weight: float = number(2.0, 0.0)
+    size_weight: float = number(2.0, 0.0)
+    ignore_iou: float = number(0.5, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class InferenceSettings:
+    """From decoded boxes to detections, see `postprocess.select_detections`.
+
+    Boxes below `objectness`, then classes of a box below `score`, are dropped; the best `candidates` go
+    through non-maximum suppression at `iou`, the best `detections` remain. `scripts/predict.py` draws and lists those
+    from `drawn_score` on.
+    """
+
+    objectness: float = number(0.005, 0.0, 1.0)
+    score: float = number(0.05, 0.0, 1.0)
+    candidates: int = number(1000, 1)
+    detections: int = number(100, 1, MAX_DETECTIONS)
+    iou: float = number(0.45, 0.0, 1.0)
+    drawn_score: float = number(0.3, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class DetectionConfig(Config):
+    """All settings of a detection run."""
+
+    task: Literal["detection"] = "detection"
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    data: DataSettings = field(default_factory=DataSettings)
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
+    inference: InferenceSettings = field(default_factory=InferenceSettings)
