@@ -4,9 +4,10 @@ from dataclasses import dataclass, field
 from typing import Literal, Optional, Tuple
 
 from src.config import BackboneSettings, Config, number
-from src.detection.anchors import ANCHORS, STRIDES
+from src.detection.anchors import ANCHORS, ANCHORS_PER_CELL, STRIDES
 from src.detection.metrics import MAX_DETECTIONS
 from src.errors import UserError
+from src.ghostnetv2 import MIN_INPUT_SIZE
 from src.images import IMAGENET_MEAN, IMAGENET_STD
 
 
@@ -26,9 +27,8 @@ class NetworkSettings(BackboneSettings):
         super().__post_init__()
         if self.output_stride != max(STRIDES):
             raise UserError(f"output_stride: {self.output_stride} is not {max(STRIDES)}, which YOLOv3's grids need")
-        counts = {len(row) for row in self.anchors}
-        if len(self.anchors) != len(STRIDES) or len(counts) != 1 or 0 in counts:
-            raise UserError(f"anchors: needs {len(STRIDES)} rows, for the strides {STRIDES}, of as many anchors each")
+        if [len(row) for row in self.anchors] != [ANCHORS_PER_CELL] * len(STRIDES):
+            raise UserError(f"anchors: needs a row of {ANCHORS_PER_CELL} anchors for each of the strides {STRIDES}")
 
 
 @dataclass(frozen=True)
@@ -44,17 +44,13 @@ class DataSettings:
 
     path: str = "data/coco"
     class_names: Tuple[str, ...] = ()
-    image_size: int = number(320, 2 * max(STRIDES))
+    image_size: int = number(320, MIN_INPUT_SIZE)
     max_boxes: int = number(100, 1)
     repeat: int = number(1, 1)
     mean: Tuple[float, float, float] = number(IMAGENET_MEAN, 0.0, 1.0)
     std: Tuple[float, float, float] = number(IMAGENET_STD, 1e-6, 1.0)
     workers: Optional[int] = number(None, 1)
     worker_processes: bool = False
-
-    def __post_init__(self):
-        if self.image_size % max(STRIDES) != 0:
-            raise UserError(f"image_size: {self.image_size} is not a multiple of {max(STRIDES)}")
 
 
 @dataclass(frozen=True)
