@@ -11,6 +11,7 @@ LAYERS = (
         "dropout",
         "ghostnetv2",
         "config",
+        "drawing",
         "images",
         "photometric",
         "samples",

@@ -1,37 +1,28 @@
 """Detections drawn on a picture: boxes with class names and scores, one colour a class."""
 
-import colorsys
-from pathlib import Path
-
-import matplotlib
 from PIL import ImageDraw, ImageFont
 
-FONT = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
-GOLDEN_RATIO = 0.618034  # steps of the hue by it keep neighbouring classes apart
+from src.drawing import FONT
+
 LINE_SHARE, TEXT_SHARE = 1 / 250, 1 / 32  # width of lines and height of texts, of the picture's shorter side
 MIN_LINE, MIN_TEXT = 1, 10  # pixels
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 
 
-def class_colour(label):
-    """RGB of a class, 8 bits a channel."""
-    return tuple(round(255 * part) for part in colorsys.hsv_to_rgb(label * GOLDEN_RATIO % 1, 0.9, 0.9))
-
-
-def draw_detections(image, boxes, texts, labels):
+def draw_detections(image, boxes, texts, colours):
     """Draw on a PIL image, in place.
 
     Args:
         image: RGB.
         boxes: (D, 4), xyxy in its pixels, best first; the best are drawn on top.
         texts: of the boxes.
-        labels: of the boxes, which give their colours.
+        colours: RGB, of the boxes.
     """
     side = min(image.size)
     line, height = max(MIN_LINE, round(side * LINE_SHARE)), max(MIN_TEXT, round(side * TEXT_SHARE))
     font, draw = ImageFont.truetype(str(FONT), height), ImageDraw.Draw(image)
-    for box, text, label in reversed(list(zip(boxes, texts, labels))):
-        colour = class_colour(int(label))
+    for box, text, colour in reversed(list(zip(boxes, texts, colours))):
+        colour = tuple(int(part) for part in colour)
         draw.rectangle(tuple(box), outline=colour, width=line)
         width, text_height = draw.textbbox((0, 0), text, font)[2:]
         left = max(0, min(box[0], image.width - width))

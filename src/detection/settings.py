@@ -81,13 +81,11 @@ class AugmentSettings:
 
 @dataclass(frozen=True)
 class LossSettings:
-    """Weights of the parts of the loss and the IoU above which an anchor is no negative, see `loss.YOLOv3Loss`."""
+    """Assignment of boxes to anchors and scale of the sum, see `loss.YOLOv3Loss`."""
 
-    class_weight: float = number(1.0, 0.0)
-    objectness_weight: float = number(1.0, 0.0)
-    centre_weight: float = number(2.0, 0.0)
-    size_weight: float = number(2.0, 0.0)
+    positive_iou: float = number(1.0, 0.0, 1.0)
     ignore_iou: float = number(0.5, 0.0, 1.0)
+    summed_images: int = number(24, 1)
 
 
 @dataclass(frozen=True)
