@@ -4,22 +4,24 @@ Sources: Redmon and Farhadi, "YOLOv3: An Incremental Improvement", 2018, section
 and summation as in MMDetection's yolov3_mobilenetv2. Assignment, for an anchor laid at the centre of each cell:
 
 - A box may only have anchors of its own cells, one a scale: those that hold its centre.
-- The one with the highest IoU of these over all scales is positive, the first in the order of places if several are
-  equal. With `positive_iou` below 1, so are the others above it.
+- The one with the highest IoU of these over all scales is positive. With `positive_iou` below 1, so are the others
+  from it on.
 - A place that is positive for several boxes takes the one of highest IoU, the first if several are equal. A box that
   loses its only place this way has none.
 - Any other place, in whatever cell, is ignored where its anchor's IoU with any box is above `ignore_iou`, and is
   background elsewhere.
 
-MMDetection takes others above an IoU of 0.5 as positive, ties as positive all, the last box where several claim a
-place as their best, and lets a box have anchors of a cell that holds the centre of another box.
+MMDetection differs in this: it takes the others above an IoU of 0.5 as positive, gives a place that several boxes fit
+best to the last of them, and lets a box have anchors of any cell that holds some box's centre.
 """
+
+import math
 
 import mindspore
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from src.detection.anchors import place_anchors
+from src.detection.anchors import STRIDES, place_anchors
 from src.detection.yolov3 import BOX_OUTPUTS, flatten_maps
 
 CENTRE_WEIGHT = 2.0  # classes and objectness have 1
@@ -32,10 +34,14 @@ MIN_GROWTH = 1e-6  # of a box over its anchor
 class GridAssignment(nn.Cell):
     """Which box each place is to predict, see the module's text.
 
+    In place of the IoU, intersection / union, stands the share intersection / (area + area), which rises with it:
+    share = IoU / (1 + IoU). It is a product of a factor by column and one by row of the grid, so that only this
+    product is computed for each pair of box and place.
+
     Args:
         anchors: as in `ANCHORS`, in pixels of the input.
         image_size: side of the square input in pixels.
-        positive_iou: IoU above which an anchor in a box's cell is positive though it is not the best.
+        positive_iou: IoU from which an anchor in a box's cell is positive though it is not the best.
         ignore_iou: IoU above which a place without a box is no background.
 
     Input: boxes float32 (B, M, 4), x1, y1, x2, y2 in pixels; labels int32 (B, M), below 0 for rows that are no box.
@@ -46,44 +52,52 @@ class GridAssignment(nn.Cell):
 
     def __init__(self, anchors, image_size, positive_iou=1.0, ignore_iou=IGNORE_IOU):
         super().__init__(auto_prefix=False)
-        corners, sizes, strides = place_anchors(anchors, image_size)
-        centres = corners + strides / 2
-        self.top_left, self.bottom_right = Tensor((centres - sizes / 2).T), Tensor((centres + sizes / 2).T)  # (2, A)
-        self.areas = Tensor(sizes.prod(1))
-        self.cells = Tensor((corners / strides).T)  # (2, A)
-        self.strides = Tensor(strides[:, 0])
-        self.last_cells = Tensor(np.ceil(image_size / strides[:, 0]) - 1)
-        self.places = Tensor(np.arange(len(strides), dtype=np.int32))
-        self.positive_iou = positive_iou
-        self.ignore_iou = ignore_iou
+        sizes = np.array(anchors, np.float32)  # (scales, 3, 2)
+        cells = [math.ceil(image_size / stride) for stride in STRIDES]
+        self.cells = tuple(Tensor(np.arange(count, dtype=np.float32)[:, None]) for count in cells)  # (cells, 1)
+        self.sizes = tuple(tuple(Tensor(row[:, axis]) for axis in range(2)) for row in sizes)
+        self.areas = tuple(Tensor(row.prod(1)) for row in sizes)
+        self.positive_share = Tensor(positive_iou / (1 + positive_iou), mindspore.float32)
+        self.ignore_share = Tensor(ignore_iou / (1 + ignore_iou), mindspore.float32)
 
     def construct(self, boxes, labels):
-        iou = self.iou(boxes) * (labels >= 0).astype(mindspore.float32).expand_dims(-1)  # (B, M, A)
-        own = ops.where(self.holds_centre(boxes), iou, ops.zeros_like(iou))
-        best = own.argmax(-1).astype(mindspore.int32).expand_dims(-1)  # (B, M, A) -> (B, M, 1)
-        claimed = ops.logical_or(self.places == best, own > self.positive_iou)
-        claims = ops.where(claimed, own, ops.zeros_like(own))
-        positive = ops.amax(claims, 1) > 0  # (B, M, A) -> (B, A)
-        background = ops.logical_and(ops.amax(iou, 1) <= self.ignore_iou, ops.logical_not(positive))
+        real = (labels >= 0).astype(mindspore.float32).expand_dims(-1)  # (B, M, 1)
+        highest, own = (), ()
+        for scale in range(len(STRIDES)):
+            shares, own_shares = self.shares(boxes, real, scale)
+            highest += (ops.amax(shares, 1),)
+            own += (own_shares,)
+        highest, own = ops.concat(highest, 1), ops.concat(own, 2)  # (B, A), (B, M, A)
+        needed = ops.minimum(ops.amax(own, 2, True), self.positive_share)  # (B, M, 1)
+        claims = ops.where(own >= needed, own, ops.zeros_like(own))
+        positive = ops.amax(claims, 1) > 0
+        background = ops.logical_and(highest <= self.ignore_share, ops.logical_not(positive))
         owners = claims.argmax(1).astype(mindspore.int32)
         return owners, positive.astype(mindspore.float32), background.astype(mindspore.float32)
 
-    def iou(self, boxes):
-        """(B, M, A) of boxes (B, M, 4) with all anchors."""
-        intersection = 1.0
-        for axis in range(2):
-            start = ops.maximum(boxes[:, :, axis : axis + 1], self.top_left[axis])
-            end = ops.minimum(boxes[:, :, axis + 2 : axis + 3], self.bottom_right[axis])
-            intersection *= ops.relu(end - start)
-        sizes = boxes[:, :, 2:] - boxes[:, :, :2]
-        return intersection / (sizes[:, :, 0:1] * sizes[:, :, 1:] + self.areas - intersection)
+    def shares(self, boxes, real, scale):
+        """(B, M, places of the scale) of boxes (B, M, 4) with all anchors, and the same with 0 outside its own cell."""
+        columns, own_columns = self.overlap(boxes, scale, 0)
+        rows, own_rows = self.overlap(boxes, scale, 1)
+        sides = boxes[:, :, 2:] - boxes[:, :, :2]
+        factor = real / (sides[:, :, 0:1] * sides[:, :, 1:] + self.areas[scale])  # (B, M, 3)
+        factor = factor.expand_dims(2)
+        return outer(rows * factor, columns), outer(own_rows * factor, own_columns)
 
-    def holds_centre(self, boxes):
-        """(B, M, A): whether each place's cell holds the centre of the box; the last cells also hold the border."""
-        centres = (boxes[:, :, :2] + boxes[:, :, 2:]) / 2
-        x = ops.minimum(ops.floor(centres[:, :, 0:1] / self.strides), self.last_cells)
-        y = ops.minimum(ops.floor(centres[:, :, 1:] / self.strides), self.last_cells)
-        return ops.logical_and(x == self.cells[0], y == self.cells[1])
+    def overlap(self, boxes, scale, axis):
+        """Pixels (B, M, cells, 3) that boxes and anchors share along x (0) or y (1), and the same with 0 in cells that
+        do not hold the box's centre; the last cell also holds the border of the picture."""
+        start, end = boxes[:, :, axis, None, None], boxes[:, :, axis + 2, None, None]  # (B, M, 1, 1)
+        centres, halves = (self.cells[scale] + 0.5) * STRIDES[scale], self.sizes[scale][axis] / 2
+        pixels = ops.relu(ops.minimum(end, centres + halves) - ops.maximum(start, centres - halves))
+        cell = ops.minimum(ops.floor((start + end) / (2 * STRIDES[scale])), self.cells[scale][-1])
+        return pixels, pixels * (cell == self.cells[scale]).astype(mindspore.float32)
+
+
+def outer(rows, columns):
+    """Product of (B, M, H, 3) and (B, M, W, 3) for each cell and anchor: (B, M, H * W * 3)."""
+    product = rows.expand_dims(3) * columns.expand_dims(2)  # (B, M, H, W, 3)
+    return product.reshape(*rows.shape[:2], -1)  # -> (B, M, H * W * 3)
 
 
 class YOLOv3Loss(nn.Cell):
