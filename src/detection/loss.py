@@ -54,7 +54,7 @@ class GridAssignment(nn.Cell):
         super().__init__(auto_prefix=False)
         sizes = np.array(anchors, np.float32)  # (scales, 3, 2)
         cells = [math.ceil(image_size / stride) for stride in STRIDES]
-        self.cells = tuple(Tensor(np.arange(count, dtype=np.float32)[:, None]) for count in cells)  # (cells, 1)
+        self.cell_numbers = tuple(Tensor(np.arange(count, dtype=np.float32)[:, None]) for count in cells)  # (cells, 1)
         self.sizes = tuple(tuple(Tensor(row[:, axis]) for axis in range(2)) for row in sizes)
         self.areas = tuple(Tensor(row.prod(1)) for row in sizes)
         self.positive_share = Tensor(positive_iou / (1 + positive_iou), mindspore.float32)
@@ -88,10 +88,10 @@ class GridAssignment(nn.Cell):
         """Pixels (B, M, cells, 3) that boxes and anchors share along x (0) or y (1), and the same with 0 in cells that
         do not hold the box's centre; the last cell also holds the border of the picture."""
         start, end = boxes[:, :, axis, None, None], boxes[:, :, axis + 2, None, None]  # (B, M, 1, 1)
-        centres, halves = (self.cells[scale] + 0.5) * STRIDES[scale], self.sizes[scale][axis] / 2
+        centres, halves = (self.cell_numbers[scale] + 0.5) * STRIDES[scale], self.sizes[scale][axis] / 2
         pixels = ops.relu(ops.minimum(end, centres + halves) - ops.maximum(start, centres - halves))
-        cell = ops.minimum(ops.floor((start + end) / (2 * STRIDES[scale])), self.cells[scale][-1])
-        return pixels, pixels * (cell == self.cells[scale]).astype(mindspore.float32)
+        cell = ops.minimum(ops.floor((start + end) / (2 * STRIDES[scale])), self.cell_numbers[scale][-1])
+        return pixels, pixels * (cell == self.cell_numbers[scale]).astype(mindspore.float32)
 
 
 def outer(rows, columns):

@@ -139,7 +139,7 @@ def test_loss_and_gradients_equal_loops(positive_iou):
     maps = draw_maps()
     for raw in maps:
         raw[:, :, 0] = 0  # where |x| in the cross-entropy has its corner
-    cell = build_loss(positive_iou=positive_iou)
+    cell = build_loss(positive_iou=positive_iou).set_train()
 
     def total(coarse, middle, fine):
         return cell((coarse, middle, fine), Tensor(boxes), Tensor(labels))
