@@ -77,15 +77,23 @@ def cluster_sizes(sizes, seed=0):
     Raises:
         UserError: if there are fewer different sizes than anchors.
     """
-    different = np.unique(sizes, axis=0)
-    count = len(STRIDES) * ANCHORS_PER_CELL
-    if len(different) < count:
-        raise UserError(f"the boxes have {len(different)} different sizes, at least {count} are needed for anchors")
+    different, count = len(np.unique(sizes, axis=0)), len(STRIDES) * ANCHORS_PER_CELL
+    if different < count:
+        raise UserError(f"the boxes have {different} different sizes, at least {count} are needed for anchors")
     generator = np.random.default_rng(seed)
-    starts = [generator.choice(different, count, replace=False) for _ in range(KMEANS_STARTS)]
-    best = max((_refine(sizes, start) for start in starts), key=lambda anchors: mean_best_iou(sizes, anchors))
+    runs = [_refine(sizes, _draw_start(sizes, count, generator)) for _ in range(KMEANS_STARTS)]
+    best = max(runs, key=lambda anchors: mean_best_iou(sizes, anchors))
     best = best[np.argsort(-best.prod(1), kind="stable")]
     return tuple(tuple(map(tuple, row)) for row in best.reshape(len(STRIDES), ANCHORS_PER_CELL, 2).tolist())
+
+
+def _draw_start(sizes, count, generator):
+    """Sizes of boxes drawn one by one, the more likely the further from those before (k-means++)."""
+    anchors = sizes[[generator.integers(len(sizes))]]
+    while len(anchors) < count:
+        distance = (1 - size_iou(sizes, anchors).max(1)) ** 2
+        anchors = np.append(anchors, sizes[[generator.choice(len(sizes), p=distance / distance.sum())]], axis=0)
+    return anchors
 
 
 def _refine(sizes, anchors):
