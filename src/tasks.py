@@ -4,8 +4,13 @@ from typing import Protocol
 
 from src.classification.settings import ClassificationConfig
 from src.classification.task import ClassificationTask
+from src.detection.settings import DetectionConfig
+from src.detection.task import DetectionTask
 
-TASKS = {"classification": (ClassificationConfig, ClassificationTask)}
+TASKS = {
+    "classification": (ClassificationConfig, ClassificationTask),
+    "detection": (DetectionConfig, DetectionTask),
+}
 SCHEMAS = {name: schema for name, (schema, _) in TASKS.items()}
 
 

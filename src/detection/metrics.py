@@ -7,6 +7,7 @@ import json
 import numpy as np
 
 from src.checkpoint import write_csv, write_text
+from src.detection.postprocess import MAX_DETECTIONS
 from src.errors import UserError
 from src.runtime import sum_over_ranks
 
@@ -15,7 +16,6 @@ METRICS = (
     *("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"),
     *("AR_1", "AR_10", "AR_100", "AR_small", "AR_medium", "AR_large"),
 )
-MAX_DETECTIONS = 100  # of a picture that COCO's metrics count
 ALL_AREAS, AT_100 = 0, -1  # places in pycocotools' tables: of the area ranges, of the limits on detections
 
 

@@ -5,7 +5,15 @@ from typing import Literal, Optional, Tuple
 
 from src.config import BackboneSettings, Config, number
 from src.detection.anchors import ANCHORS, ANCHORS_PER_CELL, STRIDES
-from src.detection.metrics import MAX_DETECTIONS
+from src.detection.loss import IGNORE_IOU, SUMMED_IMAGES
+from src.detection.postprocess import (
+    MAX_CANDIDATES,
+    MAX_DETECTIONS,
+    NMS_IOU,
+    OBJECTNESS_THRESHOLD,
+    SCORE_THRESHOLD,
+)
+from src.detection.yolov3 import NECK_CHANNELS
 from src.errors import UserError
 from src.ghostnetv2 import MIN_INPUT_SIZE
 from src.images import IMAGENET_MEAN, IMAGENET_STD
@@ -20,7 +28,7 @@ class NetworkSettings(BackboneSettings):
     """
 
     num_classes: int = number(80, 1)
-    channels: int = number(96, 1)
+    channels: int = number(NECK_CHANNELS, 1)
     anchors: Tuple[Tuple[Tuple[float, float], ...], ...] = number(ANCHORS, 1e-3)
 
     def __post_init__(self):
@@ -84,24 +92,24 @@ class LossSettings:
     """Assignment of boxes to anchors and scale of the sum, see `loss.YOLOv3Loss`."""
 
     positive_iou: float = number(1.0, 0.0, 1.0)
-    ignore_iou: float = number(0.5, 0.0, 1.0)
-    summed_images: int = number(24, 1)
+    ignore_iou: float = number(IGNORE_IOU, 0.0, 1.0)
+    summed_images: int = number(SUMMED_IMAGES, 1)
 
 
 @dataclass(frozen=True)
 class InferenceSettings:
     """From decoded boxes to detections, see `postprocess.select_detections`.
 
-    Boxes below `objectness`, then classes of a box below `score`, are dropped; the best `candidates` go
-    through non-maximum suppression at `iou`, the best `detections` remain. `scripts/predict.py` draws and lists those
-    from `drawn_score` on.
+    Of the places above `objectness`, the best `candidates` are kept; each is a box of every class above `score`. Non-
+    maximum suppression at `iou` leaves the best `detections`. `scripts/predict.py` lists and draws those from
+    `drawn_score` on.
     """
 
-    objectness: float = number(0.005, 0.0, 1.0)
-    score: float = number(0.05, 0.0, 1.0)
-    candidates: int = number(1000, 1)
-    detections: int = number(100, 1, MAX_DETECTIONS)
-    iou: float = number(0.45, 0.0, 1.0)
+    objectness: float = number(OBJECTNESS_THRESHOLD, 0.0, 1.0)
+    score: float = number(SCORE_THRESHOLD, 0.0, 1.0)
+    candidates: int = number(MAX_CANDIDATES, 1)
+    iou: float = number(NMS_IOU, 0.0, 1.0)
+    detections: int = number(MAX_DETECTIONS, 1, MAX_DETECTIONS)
     drawn_score: float = number(0.3, 0.0, 1.0)
 
 

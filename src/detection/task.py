@@ -157,7 +157,12 @@ class DetectionTask:
             given = predictions[-1].shape[-1]
             raise UserError(f"the network gives {given} classes, the settings say {num_classes}; --num_classes {given}")
         boxes, scores, labels = select_detections(
-            *predictions, limits.objectness, limits.score, limits.candidates, limits.detections, limits.iou
+            *predictions,
+            objectness_threshold=limits.objectness,
+            score_threshold=limits.score,
+            iou_threshold=limits.iou,
+            max_candidates=limits.candidates,
+            max_detections=limits.detections,
         )
         boxes = whole_view(width, height, self.config.data.image_size).to_picture(boxes)
         return clip_boxes(boxes, (0, 0, width, height)), scores, labels

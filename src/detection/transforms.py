@@ -4,8 +4,9 @@ Source: Liu et al., "SSD: Single Shot MultiBox Detector", ECCV 2016, section 3.6
 YOLOv3-MobileNetV2 set-up, where every box of a picture must have the minimum IoU with a crop.
 
 Expansion, crop, resize and flip are first put together into one `View`, which maps boxes exactly, and the pixels are
-read once. Differences from the reference: Pillow's antialiased bilinear resize, and colours are distorted
-behind it instead of in front, which is the same but for rounding, at a fraction of the cost.
+read once. Differences from the reference: Pillow's antialiased bilinear resize; colours are distorted behind it
+instead of in front, which is the same but for rounding, at a fraction of the cost; crops without a minimum IoU only
+where `crop_min_ious` has 0.
 """
 
 from dataclasses import dataclass, replace
