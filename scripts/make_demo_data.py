@@ -31,7 +31,7 @@ DIGIT_SIDES = (20, 41)  # range of an enlarged digit's side in pixels, the secon
 PLACING_ATTEMPTS = 20
 
 
-def read_digits():
+def load_split_digits():
     """Pictures uint8 (N, 8, 8), their digits (N,), and bool (N,): whether each is for validation."""
     from sklearn.datasets import load_digits
 
@@ -41,9 +41,9 @@ def read_digits():
     return (digits.images * 255 / WHITE).round().astype(np.uint8), digits.target, is_val
 
 
-def write_classification(folder: Path) -> None:
+def write_digits(folder: Path) -> None:
     """Write all pictures below `folder`, a folder a class."""
-    for index, (pixels, label, is_val) in enumerate(zip(*read_digits())):
+    for index, (pixels, label, is_val) in enumerate(zip(*load_split_digits())):
         path = folder / ("val" if is_val else "train") / str(label) / f"{index:04d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(path)
@@ -51,7 +51,7 @@ def write_classification(folder: Path) -> None:
 
 def write_detection(folder: Path) -> None:
     """Write pictures with several digits below `folder`, in COCO's layout."""
-    images, labels, is_val = read_digits()
+    images, labels, is_val = load_split_digits()
     categories = [{"id": digit + 1, "name": str(digit)} for digit in range(CLASSES)]
     generator = np.random.default_rng(SEED)
     for name, count in DETECTION_PICTURES.items():
@@ -93,7 +93,7 @@ def overlap(box, other) -> bool:
     return left < x + w and x < left + width and top < y + h and y < top + height
 
 
-WRITERS = {"classification": write_classification, "detection": write_detection}
+WRITERS = {"classification": write_digits, "detection": write_detection}
 
 
 def main():

@@ -36,6 +36,7 @@ class ClassificationTask:
     """
 
     best_metric = "top_1_accuracy"
+    has_fixed_size = False
 
     def __init__(self, config: ClassificationConfig):
         self.config = config
