@@ -16,7 +16,7 @@ from src.detection.loss import YOLOv3Loss
 from src.detection.metrics import DetectionMetrics
 from src.detection.postprocess import select_detections
 from src.detection.settings import DetectionConfig
-from src.detection.transforms import TrainTransform, clip_boxes, padding_colour, whole_view
+from src.detection.transforms import TrainTransform, clip_boxes, whole_view
 from src.detection.yolov3 import WithDecoding, YOLOv3
 from src.drawing import choose_name, palette
 from src.errors import UserError
@@ -56,26 +56,37 @@ class DetectionTask:
         """
         if split not in self.annotations:
             self.annotations[split] = self.read_annotations(split)
-        annotations, config, data = self.annotations[split], self.config, self.config.data
-        pictures, fill = annotations.pictures, padding_colour(data.mean)
+        annotations = self.annotations[split]
         if split == "train":
-            check_box_counts(annotations, data.max_boxes)
-            numbers, seed = np.tile(np.arange(len(pictures)), data.repeat), config.runtime.seed
-            source = annotations.path
-            samples = training_samples(numbers, source, config.train, seed, runtime, first_epoch, first_step)
-            transform = TrainTransform(data.image_size, fill, **vars(config.augment))
-            load = LoadTraining(pictures, transform, data.max_boxes, seed)
-            columns, batch_size = ["image", "boxes", "labels"], config.train.batch_size
-        else:
-            if len(pictures) < runtime.ranks:
-                counts = f"{len(pictures)} images, too few for one on each of {runtime.ranks} devices"
-                raise UserError(f"{annotations.path}: has {counts}")
-            samples = Samples(np.arange(len(pictures)), rank=runtime.rank, ranks=runtime.ranks)
-            load = LoadEvaluation(pictures, data.image_size, fill)
-            columns, batch_size = ["image", "key"], config.evaluation.batch_size
+            return self._build_training(annotations, runtime, first_epoch, first_step)
+        count = len(annotations.pictures)
+        if count < runtime.ranks:
+            raise UserError(
+                f"{annotations.path}: has {count} images, too few for one on each of {runtime.ranks} devices"
+            )
+        samples = Samples(np.arange(count), rank=runtime.rank, ranks=runtime.ranks)
+        load = LoadEvaluation(annotations.pictures, self.config.data.image_size, self.padding_colour)
+        return self._build_pipeline(samples, load, ["image", "key"], self.config.evaluation.batch_size)
+
+    def _build_training(self, annotations, runtime, first_epoch, first_step):
+        config, data, seed = self.config, self.config.data, self.config.runtime.seed
+        check_box_counts(annotations, data.max_boxes)
+        numbers = np.tile(np.arange(len(annotations.pictures)), data.repeat)
+        samples = training_samples(numbers, annotations.path, config.train, seed, runtime, first_epoch, first_step)
+        transform = TrainTransform(data.image_size, self.padding_colour, **vars(config.augment))
+        load = LoadTraining(annotations.pictures, transform, data.max_boxes, seed)
+        return self._build_pipeline(samples, load, ["image", "boxes", "labels"], config.train.batch_size)
+
+    def _build_pipeline(self, samples, load, columns, batch_size):
+        data = self.config.data
         return build_dataset(
             samples, load, columns, batch_size, data.mean, data.std, data.workers, data.worker_processes
         )
+
+    @property
+    def padding_colour(self):
+        """8-bit colour that normalisation takes to about 0."""
+        return tuple(round(255 * value) for value in self.config.data.mean)
 
     def read_annotations(self, split):
         """`Annotations` of a split; takes the class names over into `config`."""
@@ -180,16 +191,12 @@ class DetectionTask:
             paths: image files.
             output_dir: folder for the pictures with the boxes drawn on them, as PNG; None draws none.
         """
-        decoded, names, written = self.add_decoding(network), self.class_names(), set()
-        data, least = self.config.data, self.config.inference.drawn_score
-        mean, std = np.array(data.mean, np.float32), np.array(data.std, np.float32)
+        names, written = self.class_names(), set()
         for path in paths:
             image = load_image(path)
-            pixels = whole_view(*image.size, data.image_size).read(image, padding_colour(data.mean))
-            normalised = ((pixels / np.float32(255) - mean) / std).transpose(2, 0, 1)[None]  # (S, S, 3) -> (1, 3, S, S)
-            predictions = [output.asnumpy()[0] for output in decoded(Tensor(normalised))]
-            boxes, scores, labels = self.select(predictions, *image.size)
-            boxes, scores, labels = (values[scores >= least] for values in (boxes, scores, labels))
+            boxes, scores, labels = self.detect(network, image)
+            shown = scores >= self.config.inference.drawn_score
+            boxes, scores, labels = boxes[shown], scores[shown], labels[shown]
             yield f"{path}: {len(scores)} detected"
             for box, score, label in zip(boxes, scores, labels):
                 yield f"  {score:7.2%}  {names[label]}  {' '.join(f'{side:.1f}' for side in box)}"
@@ -200,3 +207,12 @@ class DetectionTask:
                 with atomic_path(drawing) as temporary:
                     image.save(temporary)
                 yield f"  drawn: {drawing}"
+
+    def detect(self, network, image):
+        """Detections of a PIL image, see `select`."""
+        data = self.config.data
+        mean, std = np.array(data.mean, np.float32), np.array(data.std, np.float32)
+        pixels = whole_view(*image.size, data.image_size).read(image, self.padding_colour) / np.float32(255)
+        batch = ((pixels - mean) / std).transpose(2, 0, 1)[None]  # (S, S, 3) -> (1, 3, S, S)
+        predictions = [output.asnumpy()[0] for output in self.add_decoding(network)(Tensor(batch))]
+        return self.select(predictions, *image.size)

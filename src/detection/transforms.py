@@ -222,8 +222,3 @@ class TrainTransform:
             view = expand(view, self.expand_ratio, generator)
         view = crop(view, boxes, self.crop_min_ious, self.crop_min_size, generator)
         return replace(view, flip=bool(generator.random() < self.flip))
-
-
-def padding_colour(mean):
-    """8-bit colour that normalisation with the mean of each channel, in [0, 1], takes to about 0."""
-    return tuple(round(255 * value) for value in mean)

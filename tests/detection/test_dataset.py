@@ -8,14 +8,14 @@ from coco_files import content, write_split
 
 from src.detection.annotations import read_annotations
 from src.detection.dataset import NO_OBJECT, LoadEvaluation, LoadTraining, build_dataset, check_box_counts
-from src.detection.transforms import TrainTransform, padding_colour
+from src.detection.transforms import TrainTransform
 from src.errors import UserError
 from src.images import IMAGENET_MEAN, IMAGENET_STD
 from src.runtime import Runtime
 from src.samples import Samples, training_samples
 
 SIZE, MAX_BOXES, BATCH, REPEAT = 64, 4, 2, 4
-FILL = padding_colour(IMAGENET_MEAN)
+FILL = (124, 116, 104)
 
 
 @pytest.fixture(scope="module")

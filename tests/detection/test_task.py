@@ -111,6 +111,14 @@ def test_classes_come_from_the_data_and_must_fit(root):
         create(root, data__class_names=["cat", "cow"]).build_dataset("val", Runtime("CPU"))
 
 
+def test_padding_becomes_nothing_behind_normalisation(root):
+    images, _ = next(create(root).build_dataset("val", Runtime("CPU")).create_tuple_iterator(output_numpy=True))
+    assert images.shape == (2, 3, SIZE, SIZE)
+    wide, tall = images  # of 60x40 and 40x50 pixels
+    assert np.abs(wide[:, 43:]).max() < 0.01 < np.abs(wide[:, :43]).mean()
+    assert np.abs(tall[:, :, 51:]).max() < 0.01 < np.abs(tall[:, :, :51]).mean()
+
+
 def test_length_of_an_epoch(root):
     task = create(root, data__repeat=5)  # 15 pictures
     assert task.build_dataset("train", Runtime("CPU")).get_dataset_size() == 7

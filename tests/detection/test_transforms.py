@@ -15,7 +15,6 @@ from src.detection.transforms import (
     expand,
     has_centre,
     iou,
-    padding_colour,
     whole_view,
 )
 
@@ -90,11 +89,6 @@ def test_the_whole_picture_keeps_its_aspect_and_is_padded_at_the_end():
 
 def test_a_window_beside_the_picture_is_padding():
     assert (View(WIDTH + 5, 0, 50, 50, SIZE).read(picture(), FILL) == FILL).all()
-
-
-def test_padding_becomes_nothing_behind_normalisation():
-    mean, std = np.array((0.485, 0.456, 0.406)), np.array((0.229, 0.224, 0.225))
-    assert np.abs((np.array(padding_colour(mean)) / 255 - mean) / std).max() < 0.01
 
 
 def test_expansion():
