@@ -9,6 +9,7 @@ from mindspore import Tensor
 from tqdm import tqdm
 
 from src.checkpoint import atomic_path
+from src.compile_cache import run_cached
 from src.detection.annotations import read_annotations
 from src.detection.dataset import LoadEvaluation, LoadTraining, build_dataset, check_box_counts
 from src.detection.drawing import draw_detections
@@ -144,7 +145,8 @@ class DetectionTask:
         for images, keys in tqdm(batches, **progress, disable=None):
             batch_size = batch_size or len(images)
             filling = np.zeros((batch_size - len(images), *images.shape[1:]), images.dtype)
-            outputs = [output.asnumpy() for output in decoded(Tensor(np.concatenate((images, filling))))]
+            batch = Tensor(np.concatenate((images, filling)))
+            outputs = [output.asnumpy() for output in run_cached(decoded, batch)]
             for index, *predictions in zip(keys[:, 1], *outputs):
                 picture = annotations.pictures[index]
                 metrics.update(index, *self.select(predictions, picture.width, picture.height))
@@ -214,5 +216,5 @@ class DetectionTask:
         mean, std = np.array(data.mean, np.float32), np.array(data.std, np.float32)
         pixels = whole_view(*image.size, data.image_size).read(image, self.padding_colour) / np.float32(255)
         batch = ((pixels - mean) / std).transpose(2, 0, 1)[None]  # (S, S, 3) -> (1, 3, S, S)
-        predictions = [output.asnumpy()[0] for output in self.add_decoding(network)(Tensor(batch))]
+        predictions = [output.asnumpy()[0] for output in run_cached(self.add_decoding(network), Tensor(batch))]
         return self.select(predictions, *image.size)
