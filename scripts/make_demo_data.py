@@ -1,10 +1,14 @@
-"""Write scikit-learn's 1,797 handwritten digits as an image folder: python scripts/make_demo_data.py data/digits
+"""Write scikit-learn's 1,797 handwritten digits as a data set: python scripts/make_demo_data.py data/digits
 
-The result is train/<digit>/*.png and val/<digit>/*.png: 1,437 and 360 grey pictures of 8x8 pixels, of the
-UCI "Optical Recognition of Handwritten Digits" test set, split at random with a fixed seed.
+They are grey pictures of 8x8 pixels, of the UCI "Optical Recognition of Handwritten Digits" test set, split at random
+with a fixed seed into 1,437 for training and 360 for validation. The layout depends on the task:
+
+- classification: train/<digit>/*.png and val/<digit>/*.png;
+- detection: COCO's, 200 and 50 pictures with up to 5 enlarged digits on each.
 """
 
 import argparse
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -19,31 +23,91 @@ from src.command_line import run
 WHITE = 16  # grey levels in the data are 0 to 16
 VAL_IMAGES = 360
 SEED = 0
+CLASSES = 10
+DETECTION_PICTURES = {"train2017": 200, "val2017": 50}
+CANVAS = (128, 96)  # width and height in pixels
+MAX_DIGITS = 5
+DIGIT_SIDES = (20, 41)  # range of an enlarged digit's side in pixels, the second excluded
+PLACING_ATTEMPTS = 20
 
 
-def write_digits(folder: Path) -> None:
-    """Write all pictures below `folder`."""
+def load_split_digits():
+    """Pictures uint8 (N, 8, 8), their digits (N,), and bool (N,): whether each is for validation."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     is_val = np.zeros(len(digits.images), bool)
     is_val[np.random.default_rng(SEED).permutation(len(digits.images))[:VAL_IMAGES]] = True
-    for index, (pixels, label) in enumerate(zip(digits.images, digits.target)):
-        path = folder / ("val" if is_val[index] else "train") / str(label) / f"{index:04d}.png"
+    return (digits.images * 255 / WHITE).round().astype(np.uint8), digits.target, is_val
+
+
+def write_digits(folder: Path) -> None:
+    """Write all pictures below `folder`, a folder a class."""
+    for index, (pixels, label, is_val) in enumerate(zip(*load_split_digits())):
+        path = folder / ("val" if is_val else "train") / str(label) / f"{index:04d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray((pixels * 255 / WHITE).round().astype(np.uint8)).save(path)
+        Image.fromarray(pixels).save(path)
+
+
+def write_detection(folder: Path) -> None:
+    """Write pictures with several digits below `folder`, in COCO's layout."""
+    images, labels, is_val = load_split_digits()
+    categories = [{"id": digit + 1, "name": str(digit)} for digit in range(CLASSES)]
+    generator = np.random.default_rng(SEED)
+    for name, count in DETECTION_PICTURES.items():
+        (folder / name).mkdir(parents=True)
+        chosen = np.flatnonzero(is_val == (name == "val2017"))
+        content = {"images": [], "annotations": [], "categories": categories}
+        for number in range(1, count + 1):
+            canvas = Image.new("L", CANVAS)
+            for index, box in place_digits(generator, chosen):
+                left, top, side, _ = box
+                canvas.paste(Image.fromarray(images[index]).resize((side, side), Image.Resampling.BICUBIC), (left, top))
+                entry = {"image_id": number, "category_id": int(labels[index]) + 1, "bbox": box, "area": side * side}
+                content["annotations"].append({"id": len(content["annotations"]) + 1, **entry, "iscrowd": 0})
+            file = f"{number:04d}.png"
+            canvas.save(folder / name / file)
+            content["images"].append({"id": number, "file_name": file, "width": CANVAS[0], "height": CANVAS[1]})
+        path = folder / "annotations" / f"instances_{name}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(content))
+
+
+def place_digits(generator, indices) -> list:
+    """(index, [left, top, side, side]) of up to `MAX_DIGITS` digits that do not overlap, from `indices`."""
+    placed = []
+    for _ in range(generator.integers(MAX_DIGITS + 1)):
+        for _ in range(PLACING_ATTEMPTS):
+            side = int(generator.integers(*DIGIT_SIDES))
+            left, top = (int(generator.integers(length - side + 1)) for length in CANVAS)
+            box = [left, top, side, side]
+            if not any(overlap(box, other) for _, other in placed):
+                placed.append((int(generator.choice(indices)), box))
+                break
+    return placed
+
+
+def overlap(box, other) -> bool:
+    """Whether two boxes (left, top, width, height) have pixels in common."""
+    (left, top, width, height), (x, y, w, h) = box, other
+    return left < x + w and x < left + width and top < y + h and y < top + height
+
+
+WRITERS = {"classification": write_digits, "detection": write_detection}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, nargs="?", default=Path("data/digits"), help="folder to make")
-    folder = parser.parse_args().folder
+    parser.add_argument("--task", choices=WRITERS, default="classification", help="what the data set is for")
+    arguments = parser.parse_args()
+    folder = arguments.folder
     if folder.exists():
         print(f"{folder}: is there already")
         return
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    write_digits(temporary)
+    WRITERS[arguments.task](temporary)
     temporary.rename(folder)
     print(f"wrote {folder}")
 

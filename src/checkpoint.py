@@ -1,6 +1,8 @@
 """Weights files: reading them, loading them strictly, and writing files that are whole at any moment."""
 
+import csv
 import glob
+import io
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -104,6 +106,13 @@ def write_text(path, text: str) -> None:
     """Write a text file atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_csv(path, rows) -> None:
+    """Write a table, its header the first row, atomically."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def save_weights(network, path) -> None:

@@ -7,6 +7,9 @@ from PIL import Image, UnidentifiedImageError
 from src.errors import UserError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
+# of RGB in [0, 1] over ImageNet, with which published weights were trained
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def is_image(path: Path) -> bool:
@@ -30,15 +33,15 @@ def find_images(path: Path) -> list:
     return found
 
 
-def load_image(path) -> Image.Image:
-    """Decode a picture of any format and mode to RGB.
+def load_image(path, mode="RGB") -> Image.Image:
+    """Decode a picture of any format and mode to the mode wanted; None: as it is stored.
 
     Raises:
         UserError: naming the file, if it is missing or broken.
     """
     try:
         with Image.open(path) as image:
-            return image.convert("RGB")
+            return image.convert(mode) if mode else image.copy()
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except UnidentifiedImageError:

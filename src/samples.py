@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from src.errors import UserError
+
 
 class Samples:
     """Endless source of (key, label), key = (epoch, index); each pass over it is the next epoch.
@@ -36,3 +38,32 @@ class Samples:
         skip = self.skip if epoch == self.first_epoch else 0
         for index in order[self.rank :: self.ranks][skip : self.count]:
             yield np.array((epoch, index), np.int64), self.labels[index]
+
+
+def training_samples(entries, source, train, seed, runtime, first_epoch=0, first_step=0):
+    """`Samples` in random order, of whole updates: every process has the same number of them.
+
+    Args:
+        entries: see `Samples.labels`.
+        source: what the entries come from, for messages.
+        train: `TrainSettings`.
+        seed: of the run.
+        runtime: `Runtime`.
+        first_epoch, first_step: number of the first epoch, and how many of this process's batches it leaves out.
+
+    Raises:
+        UserError: if there are too few for one update, or none behind `first_step`.
+    """
+    update = train.accumulation_steps * train.batch_size
+    count = len(entries) // runtime.ranks // update * update
+    if count == 0:
+        raise UserError(
+            f"{source}: has {len(entries)} images, too few for one update of {update * runtime.ranks}: on each of "
+            f"{runtime.ranks} devices train.accumulation_steps {train.accumulation_steps} x train.batch_size "
+            f"{train.batch_size}"
+        )
+    skip = first_step * train.batch_size
+    if not 0 <= skip < count:
+        raise UserError(f"{source}: an epoch has {count // train.batch_size} batches, none behind {first_step}")
+    order = {"seed": seed, "shuffle": True, "rank": runtime.rank, "ranks": runtime.ranks}
+    return Samples(entries, **order, first_epoch=first_epoch, skip=skip, count=count)

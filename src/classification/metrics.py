@@ -1,11 +1,8 @@
 """Top-1 and top-5 accuracy and mean cross-entropy, over every sample exactly once, on all processes together."""
 
-import csv
-import io
-
 import numpy as np
 
-from src.checkpoint import write_text
+from src.checkpoint import write_csv
 from src.runtime import sum_over_ranks
 
 TOP = 5
@@ -70,15 +67,9 @@ class ClassificationMetrics:
         for index in np.unique(self.labels):
             chosen = hits[self.labels == index]
             rows.append((names[index], len(chosen), chosen[:, 0].mean(), chosen.any(axis=1).mean()))
-        _write_csv(folder / "per_class.csv", rows)
+        write_csv(folder / "per_class.csv", rows)
         rows = [("image", "label", *(f"top_{place + 1}" for place in range(TOP)), "confidence", "loss")]
         for file, label, best, confidence, loss in zip(files, self.labels, self.best, self.confidence, self.loss):
             predicted = (names[index] if index >= 0 else "" for index in best)
             rows.append((file, names[label], *predicted, f"{confidence:.6f}", f"{loss:.6f}"))
-        _write_csv(folder / "predictions.csv", rows)
-
-
-def _write_csv(path, rows):
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    write_text(path, text.getvalue())
+        write_csv(folder / "predictions.csv", rows)

@@ -7,9 +7,7 @@ from src.classification.rand_augment import parse_policy
 from src.config import BackboneSettings, Config, number
 from src.errors import UserError
 from src.ghostnetv2 import MIN_INPUT_SIZE
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from src.images import IMAGENET_MEAN, IMAGENET_STD
 
 
 @dataclass(frozen=True)

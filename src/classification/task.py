@@ -27,7 +27,7 @@ from src.compile_cache import run_cached
 from src.errors import UserError
 from src.ghostnetv2 import create_network
 from src.images import find_images, load_image
-from src.samples import Samples
+from src.samples import Samples, training_samples
 
 
 class ClassificationTask:
@@ -37,6 +37,7 @@ class ClassificationTask:
     """
 
     best_metric = "top_1_accuracy"
+    has_fixed_size = False
 
     def __init__(self, config: ClassificationConfig):
         self.config = config
@@ -75,31 +76,11 @@ class ClassificationTask:
 
     def _build_training(self, folder, paths, labels, runtime, first_epoch, first_step):
         """The pipeline of whole updates: every process has the same number of them."""
-        train, data, augment, seed = self.config.train, self.config.data, self.config.augment, self.config.runtime.seed
-        update = train.accumulation_steps * train.batch_size
-        count = len(paths) // runtime.ranks // update * update
-        if count == 0:
-            raise UserError(
-                f"{folder}: has {len(paths)} images, too few for one update of {update * runtime.ranks}: on each of "
-                f"{runtime.ranks} devices train.accumulation_steps {train.accumulation_steps} x train.batch_size "
-                f"{train.batch_size}"
-            )
-        skip = first_step * train.batch_size
-        if not 0 <= skip < count:
-            raise UserError(f"{folder}: an epoch has {count // train.batch_size} batches, none behind {first_step}")
-        if data.broken_images == "skip":
+        train, augment, seed = self.config.train, self.config.augment, self.config.runtime.seed
+        samples = training_samples(labels, folder, train, seed, runtime, first_epoch, first_step)
+        if self.config.data.broken_images == "skip":
             self.skip_broken = self.skip_broken or SkipBroken(paths, labels)
         operations = build_pillow_operations(paths, self.build_transform(training=True), seed, self.skip_broken)
-        samples = Samples(
-            labels,
-            seed,
-            shuffle=True,
-            rank=runtime.rank,
-            ranks=runtime.ranks,
-            first_epoch=first_epoch,
-            skip=skip,
-            count=count,
-        )
         erasing = None
         if augment.erase_probability > 0:
             erasing = RandomErasing(augment.erase_probability, augment.erase_mode, seed)
