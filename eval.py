@@ -21,7 +21,7 @@ def parse_arguments():
 def main():
     arguments = parse_arguments()
     config = read_config(arguments, SCHEMAS, arguments.overrides, arguments.checkpoint_path)
-    runtime = init_runtime(config.runtime.device_target, config.runtime.seed, config.runtime.graph_mode)
+    runtime = init_runtime(**vars(config.runtime))
     task = create_task(config)
     network, loaded = load_network(task, arguments.checkpoint_path, arguments.weights)
     print(loaded)

@@ -59,6 +59,8 @@ def main():
         outputs = (PROBABILITIES,)
     ((name, shape),) = inputs.items()
     if arguments.image_size:
+        if task.has_fixed_size:
+            raise UserError("--image_size: this network's outputs are for one size, which data.image_size=N sets")
         shape = (shape[0], *read_image_size(arguments.image_size))
     batch = None if arguments.dynamic_batch else arguments.batch_size
     options = {"batch": batch, "softmax": arguments.softmax, "fold": arguments.fold_bn == "true"}

@@ -25,7 +25,7 @@ def main():
     arguments = parse_arguments()
     config = read_config(arguments, SCHEMAS, arguments.set, arguments.checkpoint_path)
     paths = [path for name in arguments.images for path in find_images(Path(name))]
-    init_runtime(config.runtime.device_target, config.runtime.seed, config.runtime.graph_mode)
+    init_runtime(**vars(config.runtime))
     task = create_task(config)
     network, loaded = load_network(task, arguments.checkpoint_path, arguments.weights)
     print(loaded)

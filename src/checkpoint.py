@@ -50,7 +50,14 @@ class WeightsFile:
     def describe(self) -> str:
         """The file in words."""
         section = f", its {self.section}" if self.section else ""
-        return f"{self.kind}{section}: {self.identity or 'no GhostNet that this project knows'}"
+        return f"{self.kind}{section}: {self._describe_network()}"
+
+    def _describe_network(self) -> str:
+        shapes = {n[len(BACKBONE) :]: value.shape for n, value in self.weights.items() if n.startswith(BACKBONE)}
+        backbone = identify(shapes)
+        if backbone is not None:
+            return f"a network on {backbone.variant}"
+        return str(self.identity or "no GhostNet that this project knows")
 
 
 @contextmanager

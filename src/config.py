@@ -32,10 +32,15 @@ def number(default, low=None, high=None):
 
 @dataclass(frozen=True)
 class RuntimeSettings:
-    """Device and reproducibility. `device_target` null: the best that the machine has."""
+    """Device and reproducibility. `device_target` null: the best that the machine has.
+
+    `compile_cache`: eval.py and predict.py keep compiled graphs between runs, see `src.compile_cache`; on
+    CPU in graph mode.
+    """
 
     device_target: Optional[Literal[DEVICE_TARGETS]] = None
     graph_mode: bool = True
+    compile_cache: bool = True
     seed: int = number(1, 0, 2**32 - 1)
 
 

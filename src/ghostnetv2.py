@@ -131,6 +131,11 @@ def resize(x, size, mode):
     return ops.ResizeBilinearV2(aligned, not aligned)(x, size)
 
 
+def global_mean(x):
+    """Mean over height and width: (N, C, H, W) -> (N, C, 1, 1). On CPU a pooling is several times as fast as a mean."""
+    return ops.AdaptiveAvgPool2D(1)(x)
+
+
 class ConvBnAct(nn.Cell):
     """Convolution, batch normalisation and, unless switched off, ReLU: (N, C, H, W) -> (N, C', H', W')."""
 
@@ -157,7 +162,7 @@ class SqueezeExcitation(nn.Cell):
         self.gate = nn.HSigmoid()
 
     def construct(self, x):
-        scale = ops.mean(x, (2, 3), True)  # (N, C, H, W) -> (N, C, 1, 1)
+        scale = global_mean(x)  # (N, C, H, W) -> (N, C, 1, 1)
         scale = self.conv_expand(self.relu(self.conv_reduce(scale)))
         # MindSpore's CPU kernel for a product of different shapes keeps 16 bytes of indices for each value
         return x * ops.broadcast_to(self.gate(scale), (-1, -1, *x.shape[2:]))  # (N, C, 1, 1) -> (N, C, H, W)
@@ -475,7 +480,7 @@ class GhostNetV2(nn.Cell):
         if self.features_only:
             return maps
         x = self.blocks[-1](maps[-1])
-        x = ops.mean(x, (2, 3), True)  # (N, C, H, W) -> (N, C, 1, 1)
+        x = global_mean(x)  # (N, C, H, W) -> (N, C, 1, 1)
         x = self.relu(self.conv_head(x)).flatten(start_dim=1)  # (N, C, 1, 1) -> (N, C)
         if self.dropout is not None:
             x = self.dropout(x)

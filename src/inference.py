@@ -93,10 +93,9 @@ def _read_mindir(path):
     graph = model.graph
     if not graph.output:
         raise UserError(f"{path}: is not a whole MINDIR file")
-    shapes = [
-        tuple(side if side >= 0 else None for side in port.tensor[0].dims)
-        for port in (_only_input(graph.input, path), graph.output[0])
-    ]
+    output = graph.output[0]  # of several outputs, their tuple
+    tensors = _only_input(graph.input, path).tensor[0], (output.tensor or output.attr_info.values[0].tensors)[0]
+    shapes = [tuple(side if side >= 0 else None for side in tensor.dims) for tensor in tensors]
     notes = model.user_info
     if not hasattr(notes, "items"):  # older protobuf shows a map as the list of its entries
         notes = {entry.key: entry.value for entry in notes}

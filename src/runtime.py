@@ -170,18 +170,23 @@ def sum_over_ranks(values):
     return total(high) + total(values - high)
 
 
-def init_runtime(device_target: Optional[str] = None, seed: int = 1, graph_mode: bool = True) -> Runtime:
+def init_runtime(
+    device_target: Optional[str] = None, seed: int = 1, graph_mode: bool = True, compile_cache: bool = False
+) -> Runtime:
     """Set MindSpore up, on all processes where `msrun` started several, and return where this one runs.
 
     Args:
         device_target: 'Ascend', 'GPU' or 'CPU'; None for the best that is there.
         seed: for weights, shuffling and augmentation.
         graph_mode: compile the network (default), or run it operator by operator (PyNative).
+        compile_cache: keep compiled graphs of evaluation on disk, where that is known to work: on CPU.
 
     Raises:
         UserError: if the device is not there.
     """
     import mindspore
+
+    from src.compile_cache import default_folder, keep_graphs
 
     available = available_device_targets()
     device_target = device_target or available[0]
@@ -194,6 +199,7 @@ def init_runtime(device_target: Optional[str] = None, seed: int = 1, graph_mode:
     mindspore.set_context(
         mode=mindspore.GRAPH_MODE if graph_mode else mindspore.PYNATIVE_MODE, device_target=device_target
     )
+    keep_graphs(default_folder() if compile_cache and graph_mode and device_target == "CPU" else None)
     rank, ranks = _init_ranks()
     mindspore.set_seed(seed)
     return Runtime(device_target, rank, ranks)

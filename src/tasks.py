@@ -4,11 +4,14 @@ from typing import Protocol
 
 from src.classification.settings import ClassificationConfig
 from src.classification.task import ClassificationTask
+from src.detection.settings import DetectionConfig
+from src.detection.task import DetectionTask
 from src.segmentation.settings import SegmentationConfig
 from src.segmentation.task import SegmentationTask
 
 TASKS = {
     "classification": (ClassificationConfig, ClassificationTask),
+    "detection": (DetectionConfig, DetectionTask),
     "segmentation": (SegmentationConfig, SegmentationTask),
 }
 SCHEMAS = {name: schema for name, (schema, _) in TASKS.items()}
@@ -18,6 +21,7 @@ class Task(Protocol):
     """What the entry points ask of a task. It owns no loop, optimizer or checkpoint."""
 
     best_metric: str  # key of `evaluate`'s result; the checkpoint with its highest value is kept
+    has_fixed_size: bool  # whether the network to export takes pictures of one size only
     config: object  # the settings, completed by what the data tell
 
     def build_dataset(self, split, runtime, first_epoch=0, first_step=0):

@@ -16,6 +16,7 @@ RUNNING_STATISTICS = ("moving_mean", "moving_variance")
 # settings that a resumed run may change
 FREE_SETTINGS = (
     "runtime.device_target",
+    "runtime.compile_cache",
     "data.path",
     "data.val_labels",
     "data.workers",

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[1]
+os.environ["XDG_CACHE_HOME"] = str(PROJECT / ".pytest_cache" / "graphs")  # of commands that tests run
 sys.path.insert(0, str(PROJECT))
 
 

@@ -90,6 +90,8 @@ def test_a_difference_is_refused():
     assert compare_outputs([a], [a], "x") == 0
     with pytest.raises(UserError, match=r"x: not written: .* differs from the original by 0\.1"):
         compare_outputs([a], [b], "x")
+    with pytest.raises(UserError, match=r"differs from the original by 0\.1"):  # small beside the other output
+        compare_outputs([a, 5000 * a], [b, 5000 * a], "x")
     with pytest.raises(UserError, match="differs from the original by nan"):
         compare_outputs([a], [a * float("nan")], "x")
     with pytest.raises(UserError, match=r"gives \[\(1,\)\], the original \[\(2,\)\]"):

@@ -7,11 +7,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from conftest import PROJECT, randomise_batch_norm, reference
-from mindspore import Tensor
+from mindspore import Tensor, nn
 from PIL import Image
 from test_entry_points import call
 
 from src.checkpoint import save_weights
+from src.deploy import write_mindspore
 from src.errors import UserError
 from src.ghostnetv2 import create_network
 from src.inference import load_network, open_exported, read_notes
@@ -98,6 +99,24 @@ def test_without_onnxruntime_one_line_says_what_to_install(tmp_path, monkeypatch
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UserError, match=r"a\.onnx: needs the package onnxruntime: pip install onnxruntime"):
         open_exported(tmp_path / "a.onnx")
+
+
+class TwoOutputs(nn.Cell):
+    """Means and sums of the channels, as a tuple."""
+
+    def construct(self, x):
+        return x.mean((2, 3)), x.sum((2, 3, 1))
+
+
+@pytest.mark.parametrize("batch", [2, None])
+def test_mindir_file_with_several_outputs(tmp_path, batch):
+    path = tmp_path / "two.mindir"
+    write_mindspore(TwoOutputs(), path, "MINDIR", (3, 4, 6), batch, {})
+    exported = open_exported(path)
+    assert exported.input_shape == (batch, 3, 4, 6) and exported.output_shape == (batch, 3)
+    images = np.random.default_rng(0).standard_normal((2, 3, 4, 6)).astype(np.float32)
+    means, sums = exported.run(images)
+    assert np.allclose(means, images.mean((2, 3)), atol=1e-6) and np.allclose(sums, images.sum((1, 2, 3)), atol=1e-5)
 
 
 def test_a_foreign_onnx_file_is_taken_as_well(tmp_path):

@@ -23,6 +23,7 @@ from src.classification.metrics import TOP, ClassificationMetrics
 from src.classification.rand_augment import RandAugment
 from src.classification.random_erasing import RandomErasing
 from src.classification.settings import ClassificationConfig
+from src.compile_cache import run_cached
 from src.errors import UserError
 from src.ghostnetv2 import create_network
 from src.images import find_images, load_image
@@ -36,6 +37,7 @@ class ClassificationTask:
     """
 
     best_metric = "top_1_accuracy"
+    has_fixed_size = False
 
     def __init__(self, config: ClassificationConfig):
         self.config = config
@@ -162,7 +164,7 @@ class ClassificationTask:
         for images, labels, keys in tqdm(batches, **progress, disable=None):
             batch_size = batch_size or len(images)
             filling = np.zeros((batch_size - len(images), *images.shape[1:]), images.dtype)
-            logits = network(Tensor(np.concatenate((images, filling)))).asnumpy()
+            logits = run_cached(network, Tensor(np.concatenate((images, filling)))).asnumpy()
             metrics.update(keys[:, 1], logits[: len(labels)], labels)
             start = start or time.monotonic()  # the first batch compiles the graph
         own, seconds = metrics.seen.sum() - batch_size, time.monotonic() - start
@@ -192,7 +194,7 @@ class ClassificationTask:
         for path in paths:
             pixels = np.asarray(transform(load_image(path)), np.float32) / 255
             image = ((pixels - mean) / std).transpose(2, 0, 1)[None]  # (H, W, 3) -> (1, 3, H, W)
-            logits = network(Tensor(image)).asnumpy()[0].astype(np.float64)
+            logits = run_cached(network, Tensor(image)).asnumpy()[0].astype(np.float64)
             probabilities = np.exp(logits - logits.max())
             probabilities /= probabilities.sum()
             yield f"{path}"

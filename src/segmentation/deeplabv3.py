@@ -10,7 +10,7 @@ stride 8, as in the code that GhostNetV2 was measured with.
 from mindspore import nn, ops
 
 from src.dropout import Dropout
-from src.ghostnetv2 import ConvBnAct, build_convolution, resize
+from src.ghostnetv2 import ConvBnAct, build_convolution, global_mean, resize
 
 AUXILIARY_STAGE = 2  # of the backbone's maps: the one that has stride 16 without dilation
 
@@ -23,7 +23,7 @@ class ImagePooling(nn.Cell):
         self.project = ConvBnAct(in_channels, out_channels)
 
     def construct(self, x):
-        mean = self.project(ops.mean(x, (2, 3), True))  # (N, C, H, W) -> (N, out_channels, 1, 1)
+        mean = self.project(global_mean(x))  # (N, C, H, W) -> (N, out_channels, 1, 1)
         return ops.broadcast_to(mean, (-1, -1, *x.shape[2:]))  # what resizing one value comes to
 
 

@@ -12,6 +12,7 @@ Decisions, where published evaluations differ:
 import numpy as np
 from mindspore import Tensor
 
+from src.compile_cache import run_cached
 from src.errors import UserError
 from src.ghostnetv2 import MIN_INPUT_SIZE
 from src.inference import ExportedNetwork
@@ -70,7 +71,7 @@ class Segmenter:
 
     def logits(self, batch):
         """Logits (num_classes, h, w) of one picture (1, 3, H, W)."""
-        logits = self.network(Tensor(np.ascontiguousarray(batch))).asnumpy()[0]
+        logits = run_cached(self.network, Tensor(np.ascontiguousarray(batch))).asnumpy()[0]
         if len(logits) != self.num_classes:
             raise UserError(f"the network gives {len(logits)} classes, the settings say {self.num_classes}")
         return logits

@@ -27,6 +27,7 @@ class SegmentationTask:
     """Semantic segmentation on pictures with masks."""
 
     best_metric = "mean_iou"
+    has_fixed_size = False
 
     def __init__(self, config: SegmentationConfig):
         self.config = config

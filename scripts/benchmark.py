@@ -1,0 +1,319 @@
+"""Time GhostNetV2 in every runtime that is installed here: python scripts/benchmark.py
+
+Each measurement is a process of its own; rounds of all of them alternate, so that a busy moment hits every one.
+Without options: inference. --train: a training step. --pipeline: input pipelines, on the pictures of --data_url.
+"""
+
+import argparse
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from src.checkpoint import write_text
+from src.command_line import DEFAULT_CONFIG, run
+from src.errors import UserError
+from src.ghostnetv2 import VARIANTS
+from src.porting import TIMM_NAMES
+
+WORKER = Path(__file__).resolve().parent / "benchmark_worker.py"
+REFERENCE = "timm"  # its time over another's is the ratio; MindSpore's where there is no timm
+
+RUNTIMES = (
+    # key, worker's name, batch is open, packages it needs, label
+    ("mindspore", "mindspore", False, ("mindspore",), "MindSpore, graph mode"),
+    ("mindir", "mindir", False, ("mindspore",), "MindSpore, MINDIR (folded)"),
+    ("onnx", "onnx", False, ("onnx", "onnxruntime"), "ONNX Runtime, this project's file"),
+    ("onnx_any", "onnx", True, ("onnx", "onnxruntime"), "ONNX Runtime, this project's, any batch"),
+    ("timm", "timm", False, ("timm",), "PyTorch, timm, eager"),
+    ("timm_compiled", "timm_compiled", False, ("timm",), "PyTorch, timm, torch.compile"),
+    ("timm_onnx", "timm_onnx", False, ("timm", "onnxruntime"), "ONNX Runtime, timm's file"),
+    ("timm_onnx_any", "timm_onnx", True, ("timm", "onnxruntime"), "ONNX Runtime, timm's, any batch"),
+    ("openvino", "openvino", False, ("timm", "openvino"), "OpenVINO, timm's file"),
+)
+FILES = {
+    "mindspore": "safetensors",
+    "timm": "safetensors",
+    "timm_compiled": "safetensors",
+    "mindir": "{batch}.mindir",
+    "onnx": "{batch}.onnx",
+    "onnx_any": "any.onnx",
+    "timm_onnx": "{batch}.timm.onnx",
+    "timm_onnx_any": "any.timm.onnx",
+    "openvino": "{batch}.timm.onnx",
+}
+FILE_PAIRS = (  # ratios that are this project's aim
+    ("onnx", "timm_onnx"),
+    ("onnx_any", "timm_onnx_any"),
+    ("onnx", "openvino"),
+)
+PIPELINES = (
+    ("train:threads", ("mindspore",), "training, this project, threads"),
+    ("train:processes", ("mindspore",), "training, this project, processes"),
+    ("train:timm", ("timm",), "training, timm"),
+    ("val:threads", ("mindspore",), "evaluation, this project, threads"),
+    ("val:processes", ("mindspore",), "evaluation, this project, processes"),
+    ("val:mindspore", ("mindspore",), "evaluation, this project, MindSpore's resize"),
+    ("val:timm", ("timm",), "evaluation, timm"),
+)
+PACKAGES = ("mindspore", "torch", "timm", "onnxruntime", "openvino")
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
+    )
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--train", action="store_true", help="time a training step: SGD with momentum")
+    mode.add_argument("--pipeline", action="store_true", help="time input pipelines")
+    parser.add_argument("--networks", nargs="+", choices=VARIANTS, default=["ghostnetv2_1x"], metavar="NAME")
+    parser.add_argument(
+        "--batch_sizes", nargs="+", type=int, metavar="N", help="default: 1 16; 16 with --train, 64 with --pipeline"
+    )
+    parser.add_argument("--image_size", type=int, default=224, metavar="PIXELS")
+    parser.add_argument("--runtimes", nargs="+", choices=[row[0] for row in RUNTIMES], metavar="NAME", help="some only")
+    parser.add_argument("--threads", type=int, metavar="N", help="default: what each runtime takes by itself")
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="processes for each measurement")
+    parser.add_argument("--runs", type=int, default=30, metavar="N", help="timed calls of a process, at batch 1")
+    parser.add_argument("--data_url", metavar="DIR", help="folder of pictures for --pipeline")
+    parser.add_argument("--config", default=str(DEFAULT_CONFIG), metavar="FILE", help="augmentation of --pipeline")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), metavar="N", help="of a pipeline")
+    parser.add_argument("--samples", type=int, default=1000, metavar="N", help="pictures in a pass of a pipeline")
+    parser.add_argument("--json", metavar="FILE", help="write all figures, new file")
+    return parser.parse_args()
+
+
+def machine() -> dict:
+    """Where this runs."""
+    model = ""
+    if Path("/proc/cpuinfo").is_file():
+        match = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+        model = match[1] if match else ""
+    gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30 if hasattr(os, "sysconf") else 0
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES if importlib.util.find_spec(name)}
+    return {
+        "processor": model or platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(gib),
+        "python": platform.python_version(),
+        **versions,
+    }
+
+
+def describe_machine(facts) -> str:
+    """`machine()` in words."""
+    versions = ", ".join(f"{name} {facts[name]}" for name in ("python", *PACKAGES) if name in facts)
+    return f"{facts['processor']}, {facts['cores']} cores, {facts['memory_gib']} GiB; {versions}"
+
+
+def missing(packages) -> list:
+    return [name for name in packages if importlib.util.find_spec(name) is None]
+
+
+def call(kind, name, options):
+    """The worker's result, or {'failed': reason}."""
+    command = [sys.executable, str(WORKER), kind, name, json.dumps(options)]
+    process = subprocess.run(command, capture_output=True, text=True)
+    if process.returncode:
+        lines = [line for line in process.stderr.splitlines() if line.strip()]
+        return {"failed": lines[-1][:200] if lines else f"exit status {process.returncode}"}
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+def race(kind, entries, rounds):
+    """{key: list of results}: each entry (key, name, options) is measured once a round; failed ones drop out."""
+    results = {key: [] for key, _, _ in entries}
+    for number in range(rounds):
+        for key, name, options in entries:
+            if results[key] and "failed" in results[key][-1]:
+                continue
+            print(f"\rround {number + 1} of {rounds}: {key:40s}", end="", file=sys.stderr, flush=True)
+            results[key].append(call(kind, name, options))
+    print("\r" + " " * 70 + "\r", end="", file=sys.stderr, flush=True)
+    return results
+
+
+def summarise(results) -> dict:
+    """Median and quartiles, in milliseconds, of all calls of all processes."""
+    if "failed" in results[-1]:
+        return results[-1]
+    times = sorted(1000 * second for result in results for second in result["seconds"])
+    low, high = (times[int(share * (len(times) - 1))] for share in (0.25, 0.75))
+    return {"ms": statistics.median(times), "low": low, "high": high, "runs": len(times)}
+
+
+def difference(results, expected):
+    """Largest difference of the logits, as a share of their range."""
+    output = results[-1].get("output")
+    if output is None or expected is None:
+        return None
+    return max(abs(a - b) for a, b in zip(output, expected)) / (max(expected) - min(expected))
+
+
+def choose_runtimes(arguments, network):
+    """Rows of `RUNTIMES` that can be measured, and lines about the others."""
+    chosen, notes = [], []
+    for row in RUNTIMES:
+        if arguments.runtimes and row[0] not in arguments.runtimes:
+            continue
+        lacking = missing(row[3])
+        if lacking:
+            notes.append(f"not measured: {row[4]} (not installed: {', '.join(lacking)})")
+        elif "timm" in row[3] and network not in TIMM_NAMES:
+            notes.append(f"not measured: {row[4]} (timm has no {network})")
+        else:
+            chosen.append(row)
+    return chosen, notes
+
+
+def benchmark_network(arguments, network, kind, folder):
+    """{'network', 'parameters', ..., 'rows': {runtime: {batch: figures}}} and notes, of inference or training."""
+    runtimes, notes = choose_runtimes(arguments, network)
+    if kind == "train":
+        runtimes = [row for row in runtimes if row[0] in ("mindspore", "timm")]
+    common = {"folder": folder, "network": network, "image_size": arguments.image_size, "threads": arguments.threads}
+    keys = {row[0] for row in runtimes}
+    common.update(batches=arguments.batch_sizes, with_onnx=bool(keys & {"onnx", "onnx_any"}) and kind == "infer")
+    facts = call("prepare", "mindspore", common)
+    if "failed" not in facts and keys & {"timm_onnx", "timm_onnx_any", "openvino"} and kind == "infer":
+        facts.update(call("prepare", "timm", common))
+    if "failed" in facts:
+        raise UserError(f"{network}: {facts['failed']}")
+    rows = {row[0]: {} for row in runtimes}
+    for batch in arguments.batch_sizes:
+        runs = max(5, arguments.runs // (1 + batch // 4))
+        entries = [
+            (key, name, {**common, "batch": batch, "any_batch": is_open, "runs": runs})
+            for key, name, is_open, _, _ in runtimes
+        ]
+        results = race(kind, entries, arguments.rounds)
+        expected = results["mindspore"][-1].get("output") if "mindspore" in results else None
+        for key in rows:
+            rows[key][batch] = summarise(results[key])
+            if kind == "infer":
+                rows[key][batch]["difference"] = difference(results[key], expected)
+            file = Path(folder) / f"{network}.{FILES[key].format(batch=batch)}"
+            rows[key][batch]["file_mb"] = file.stat().st_size / 1e6
+    return {"network": network, **facts, "rows": rows}, notes
+
+
+def ratio(rows, key, reference, batch):
+    """How many times as fast as the reference; None where one is not there."""
+    times = [rows.get(name, {}).get(batch, {}).get("ms") for name in (reference, key)]
+    return times[0] / times[1] if all(times) else None
+
+
+def show_network(result, arguments, kind):
+    """Lines of a Markdown table."""
+    rows, batches = result["rows"], arguments.batch_sizes
+    reference = REFERENCE if REFERENCE in rows else "mindspore"
+    labels = {row[0]: row[4] for row in RUNTIMES}
+    size = arguments.image_size
+    yield (
+        f"**{result['network']}**: {result['parameters']:,} parameters, {result['multiply_adds'] / 1e6:.1f} M "
+        f"multiply-adds at {size}x{size}. {'Training step' if kind == 'train' else 'Inference'}, "
+        f"{arguments.threads or 'default'} threads; ratio to {labels[reference]}, above 1 is faster.\n"
+    )
+    heads = [f"batch {batch}: ms | quartiles | images/s | ratio" for batch in batches]
+    yield "| runtime | file, MB | " + " | ".join(heads) + (" | difference |" if kind == "infer" else " |")
+    yield "| --- | --- |" + " --- | --- | --- | --- |" * len(batches) + (" --- |" if kind == "infer" else "")
+    for key, figures in rows.items():
+        cells = [labels[key], f"{figures[batches[0]]['file_mb']:.1f}"]
+        for batch in batches:
+            cells += _cells(figures[batch], batch, ratio(rows, key, reference, batch))
+        if kind == "infer":
+            worst = [figures[batch]["difference"] for batch in batches if figures[batch]["difference"] is not None]
+            cells.append(f"{max(worst):.0e}" if worst and key != "mindspore" else "")
+        yield "| " + " | ".join(cells) + " |"
+    for ours, theirs in FILE_PAIRS if kind == "infer" else ():
+        ratios = {batch: ratio(rows, ours, theirs, batch) for batch in batches}
+        if all(ratios.values()):
+            text = ", ".join(f"{value:.2f} at batch {batch}" for batch, value in ratios.items())
+            yield f"\n{labels[ours]}, ratio to {labels[theirs]}: {text}."
+
+
+def _cells(figures, batch, speed):
+    if "failed" in figures:
+        return [figures["failed"].replace("|", "/"), "", "", ""]
+    return [
+        f"{figures['ms']:.2f}",
+        f"{figures['low']:.2f} to {figures['high']:.2f}",
+        f"{1000 * batch / figures['ms']:.0f}",
+        f"{speed:.2f}",
+    ]
+
+
+def benchmark_pipelines(arguments):
+    """{pipeline: {'images_per_second': all rounds, 'median'}}, notes."""
+    if not arguments.data_url or not Path(arguments.data_url).is_dir():
+        raise UserError("--pipeline: needs --data_url, a folder of pictures")
+    options = {name: getattr(arguments, name) for name in ("data_url", "config", "samples", "workers")}
+    options["batch"] = arguments.batch_sizes[0]
+    notes = [f"not measured: {label} (not installed: {needs[0]})" for _, needs, label in PIPELINES if missing(needs)]
+    entries = [(name, name, options) for name, needs, _ in PIPELINES if not missing(needs)]
+    results = race("pipeline", entries, arguments.rounds)
+    rows = {}
+    for name, outcomes in results.items():
+        if "failed" in outcomes[-1]:
+            rows[name] = outcomes[-1]
+            continue
+        speeds = sorted(outcome["images_per_second"] for outcome in outcomes)
+        rows[name] = {"images_per_second": speeds, "median": statistics.median(speeds)}
+    return rows, notes
+
+
+def show_pipelines(rows, arguments):
+    """Lines of a Markdown table."""
+    yield f"Input pipelines, {arguments.workers} workers, batches of {arguments.batch_sizes[0]}; ratio to timm's.\n"
+    yield "| pipeline | images/s | range | ratio |\n| --- | --- | --- | --- |"
+    for name, _, label in PIPELINES:
+        row = rows.get(name)
+        if row is None:
+            continue
+        if "failed" in row:
+            yield f"| {label} | {row['failed'].replace('|', '/')} | | |"
+            continue
+        speeds, base = row["images_per_second"], rows.get(f"{name.split(':')[0]}:timm", {}).get("median")
+        speed = f"{row['median'] / base:.2f}" if base else ""
+        yield f"| {label} | {row['median']:.0f} | {speeds[0]:.0f} to {speeds[-1]:.0f} | {speed} |"
+
+
+def main():
+    arguments = parse_arguments()
+    kind = "train" if arguments.train else "infer"
+    default = [64] if arguments.pipeline else [16] if arguments.train else [1, 16]
+    arguments.batch_sizes = arguments.batch_sizes or default
+    for name in ("rounds", "runs", "workers", "samples"):
+        if getattr(arguments, name) < 1:
+            raise UserError(f"--{name} {getattr(arguments, name)} is out of range: at least 1")
+    if arguments.json and Path(arguments.json).exists():
+        raise UserError(f"--json {arguments.json}: exists")
+    report = {"machine": machine(), "kind": "pipeline" if arguments.pipeline else kind, "results": []}
+    print(describe_machine(report["machine"]) + "\n", flush=True)
+    if arguments.pipeline:
+        rows, notes = benchmark_pipelines(arguments)
+        report["results"].append(rows)
+        print("\n".join([*show_pipelines(rows, arguments), *notes]))
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            for network in arguments.networks:
+                result, notes = benchmark_network(arguments, network, kind, folder)
+                report["results"].append(result)
+                print("\n".join([*show_network(result, arguments, kind), *notes]) + "\n", flush=True)
+    if arguments.json:
+        write_text(arguments.json, json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    run(main)

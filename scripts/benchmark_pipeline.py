@@ -1,0 +1,101 @@
+"""Input pipelines of scripts/benchmark.py: this project's and timm's on the same pictures, with the same settings."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+
+WARM_UP = 0.2  # share of the batches that are not timed: workers start, queues fill
+
+
+def measure_pipeline(name, options) -> dict:
+    """Images per second of one pass over the pictures.
+
+    Args:
+        name: 'train' or 'val', a colon, and one of 'threads', 'processes', 'mindspore' (val only) and 'timm'.
+        options: data_url, config, samples, batch, workers.
+    """
+    split, kind = name.split(":")
+    from src.config import load_config
+    from src.images import find_images
+    from src.tasks import SCHEMAS
+
+    config = load_config(options["config"], SCHEMAS)
+    found = find_images(Path(options["data_url"]))
+    paths = [found[index % len(found)] for index in range(options["samples"])]
+    build = timm_batches if kind == "timm" else own_batches
+    batches = build(config, paths, split, kind, options)
+    skipped = max(1, int(WARM_UP * options["samples"] / options["batch"]))
+    count = 0
+    for index, images in enumerate(batches):
+        if index == skipped:
+            start = time.perf_counter()
+        elif index > skipped:
+            count += len(images)
+    return {"images_per_second": count / (time.perf_counter() - start)}
+
+
+def own_batches(config, paths, split, kind, options):
+    """Batches of this project's pipeline."""
+    from src.classification.dataset import build_dataset, build_mindspore_operations, build_pillow_operations
+    from src.classification.random_erasing import RandomErasing
+    from src.classification.task import ClassificationTask
+    from src.samples import Samples
+
+    data, augment, training = config.data, config.augment, split == "train"
+    transform = ClassificationTask(config).build_transform(training)
+    if kind == "mindspore":
+        operations = build_mindspore_operations(paths, data.image_size, data.eval_resize, data.interpolation)
+    else:
+        operations = build_pillow_operations(paths, transform)
+    erasing = training and augment.erase_probability > 0
+    dataset = build_dataset(
+        Samples(np.zeros(len(paths), np.int32), shuffle=training),
+        operations,
+        options["batch"],
+        data.mean,
+        data.std,
+        options["workers"],
+        kind == "processes",
+        RandomErasing(augment.erase_probability, augment.erase_mode, 0) if erasing else None,
+    )
+    for row in dataset.create_tuple_iterator(num_epochs=1, output_numpy=True):
+        yield row[0]
+
+
+def timm_batches(config, paths, split, kind, options):
+    """Batches of timm's loader."""
+    import timm.data
+    import torch
+    from PIL import Image
+
+    class Pictures(torch.utils.data.Dataset):
+        transform = None  # timm's loader sets it
+
+        def __len__(self):
+            return len(paths)
+
+        def __getitem__(self, index):
+            with Image.open(paths[index]) as image:
+                return self.transform(image.convert("RGB")), 0
+
+    data, augment = config.data, config.augment
+    shared = {"batch_size": options["batch"], "mean": data.mean, "std": data.std, "num_workers": options["workers"]}
+    shared.update(device=torch.device("cpu"), persistent_workers=False)
+    if split == "train":
+        shared.update(
+            is_training=True,
+            scale=augment.crop_scale,
+            ratio=augment.crop_ratio,
+            hflip=augment.flip,
+            color_jitter=augment.color_jitter,
+            auto_augment=augment.rand_augment,
+            re_prob=augment.erase_probability,
+            re_mode=augment.erase_mode,
+            interpolation=augment.interpolation or data.interpolation,
+        )
+    else:
+        shared.update(crop_pct=data.image_size / data.eval_resize, interpolation=data.interpolation)
+    loader = timm.data.create_loader(Pictures(), (3, data.image_size, data.image_size), **shared)
+    for images, _ in loader:
+        yield images

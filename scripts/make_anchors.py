@@ -1,0 +1,66 @@
+"""Print anchors for a data set's boxes: python scripts/make_anchors.py instances_train2017.json --image_size 320
+
+The last line is for the `anchors` setting of a detection configuration.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from src.command_line import run
+from src.detection.anchors import ANCHOR_IMAGE_SIZE, ANCHORS, cluster_sizes, mean_best_iou, scale_anchors
+from src.errors import UserError
+
+
+def read_sizes(path, image_size):
+    """Widths and heights (N, 2) of the boxes in a COCO annotation file, resized as in training.
+
+    A picture's longer side becomes `image_size`. Crowds and boxes without an area are left out.
+
+    Raises:
+        UserError: if the file is not of that kind.
+    """
+    try:
+        content = json.loads(Path(path).read_text())
+        longer = {image["id"]: max(image["width"], image["height"]) for image in content["images"]}
+        boxes = [
+            (*annotation["bbox"][2:4], longer[annotation["image_id"]])
+            for annotation in content["annotations"]
+            if not annotation.get("iscrowd")
+        ]
+        width, height, side = np.array(boxes, np.float64).reshape(-1, 3).T
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"{path}: is not a COCO annotation file: {type(error).__name__} {error}") from None
+    sizes = np.stack((width, height), 1) * image_size / side[:, None]
+    return sizes[(sizes > 0).all(1)]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("annotations", type=Path, metavar="FILE", help="COCO annotations of the training pictures")
+    parser.add_argument("--image_size", type=int, default=ANCHOR_IMAGE_SIZE, help="side of the network's input, pixels")
+    arguments = parser.parse_args()
+    if arguments.image_size < 1:
+        raise UserError(f"--image_size {arguments.image_size}: must be at least 1")
+    sizes = read_sizes(arguments.annotations, arguments.image_size)
+    anchors = [[[max(1, round(side)) for side in size] for size in row] for row in cluster_sizes(sizes)]
+    recipe = scale_anchors(ANCHORS, arguments.image_size / ANCHOR_IMAGE_SIZE)
+    for name, each in (("these", anchors), ("the recipe's", recipe)):
+        print(f"mean best IoU of {len(sizes)} boxes with {name} anchors: {mean_best_iou(sizes, flatten(each)):.3f}")
+    print(f"anchors: {anchors}")
+
+
+def flatten(anchors):
+    """All anchors of all strides (9, 2)."""
+    return np.array(anchors, np.float64).reshape(-1, 2)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,37 @@
+"""Detections drawn on a picture: boxes with class names and scores, one colour a class."""
+
+from PIL import ImageDraw, ImageFont
+
+from src.drawing import FONT
+
+LINE_SHARE, TEXT_SHARE = 1 / 250, 1 / 32  # width of lines and height of texts, of the picture's shorter side
+MIN_LINE, MIN_TEXT = 1, 10  # pixels
+WHITE, BLACK = (255, 255, 255), (0, 0, 0)
+
+
+def draw_detections(image, boxes, texts, colours):
+    """Draw on a PIL image, in place.
+
+    Args:
+        image: RGB.
+        boxes: (D, 4), xyxy in its pixels, best first; the best are drawn on top.
+        texts: of the boxes.
+        colours: RGB, of the boxes.
+    """
+    side = min(image.size)
+    line, height = max(MIN_LINE, round(side * LINE_SHARE)), max(MIN_TEXT, round(side * TEXT_SHARE))
+    font, draw = ImageFont.truetype(str(FONT), height), ImageDraw.Draw(image)
+    for box, text, colour in reversed(list(zip(boxes, texts, colours))):
+        colour = tuple(int(part) for part in colour)
+        draw.rectangle(tuple(box), outline=colour, width=line)
+        width, text_height = draw.textbbox((0, 0), text, font)[2:]
+        left = max(0, min(box[0], image.width - width))
+        top = box[1] - text_height if box[1] >= text_height else box[1]  # above the box, if there is room
+        draw.rectangle((left, top, left + width, top + text_height), fill=colour)
+        draw.text((left, top), text, fill=_readable_on(colour), font=font)
+
+
+def _readable_on(colour):
+    """Black or white, whichever stands out."""
+    red, green, blue = colour
+    return BLACK if 0.299 * red + 0.587 * green + 0.114 * blue > 128 else WHITE

@@ -1,0 +1,80 @@
+"""The benchmark: its figures from given times, its table, and one small run."""
+
+import argparse
+import json
+import subprocess
+import sys
+
+import pytest
+from conftest import PROJECT, reference
+
+sys.path.insert(0, str(PROJECT / "scripts"))
+import benchmark
+
+SCRIPT = PROJECT / "scripts" / "benchmark.py"
+
+
+def test_summary_is_over_all_calls_of_all_processes():
+    results = [{"seconds": [0.004, 0.001, 0.002]}, {"seconds": [0.003, 0.100]}]
+    assert benchmark.summarise(results) == {"ms": 3.0, "low": 2.0, "high": 4.0, "runs": 5}
+    assert benchmark.summarise([{"seconds": [1]}, {"failed": "why"}]) == {"failed": "why"}
+
+
+def test_difference_is_a_share_of_the_range():
+    assert benchmark.difference([{"output": [0.0, 1.0, 4.5]}], [0.0, 1.0, 4.0]) == 0.125
+    assert benchmark.difference([{"failed": "why"}], [0.0, 1.0]) is None
+
+
+def test_measurements_alternate_and_failed_ones_drop_out(monkeypatch):
+    calls = []
+
+    def call(kind, name, options):
+        calls.append(name)
+        return {"failed": "no"} if name == "b" else {"seconds": [1.0]}
+
+    monkeypatch.setattr(benchmark, "call", call)
+    results = benchmark.race("infer", [("x", "a", {}), ("y", "b", {}), ("z", "c", {})], 3)
+    assert calls == ["a", "b", "c", "a", "c", "a", "c"]
+    assert [len(results[key]) for key in "xyz"] == [3, 1, 3]
+
+
+def test_table_gives_ratios_to_timm():
+    def figures(ms):
+        return {1: {"ms": ms, "low": ms, "high": ms, "runs": 1, "difference": 1e-7, "file_mb": 25.0}}
+
+    rows = {"mindspore": figures(40.0), "onnx": figures(2.0), "timm": figures(20.0), "timm_onnx": figures(3.0)}
+    rows["openvino"] = {1: {"failed": "broken | pipe", "file_mb": 1.0, "difference": None}}
+    arguments = argparse.Namespace(batch_sizes=[1], threads=2, image_size=224)
+    result = {"network": "ghostnetv2_1x", "parameters": 6156908, "multiply_adds": 167e6, "rows": rows}
+    text = "\n".join(benchmark.show_network(result, arguments, "infer"))
+    assert "| MindSpore, graph mode | 25.0 | 40.00 | 40.00 to 40.00 | 25 | 0.50 |  |" in text
+    assert "| ONNX Runtime, this project's file | 25.0 | 2.00 | 2.00 to 2.00 | 500 | 10.00 | 1e-07 |" in text
+    assert "ratio to ONNX Runtime, timm's file: 1.50 at batch 1." in text
+    assert "broken / pipe" in text
+    assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--pipeline"], "--pipeline: needs --data_url"),
+        (["--rounds", "0"], "--rounds 0 is out of range"),
+        (["--json", str(SCRIPT)], "exists"),
+    ],
+)
+def test_wrong_arguments(arguments, message):
+    process = subprocess.run([sys.executable, SCRIPT, *arguments], capture_output=True, text=True)
+    assert process.returncode == 2 and message in process.stderr and process.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_small_run(tmp_path):
+    for module in ("timm", "onnxruntime"):
+        reference(module)
+    command = [sys.executable, SCRIPT, "--rounds", "1", "--runs", "5", "--batch_sizes", "2", "--image_size", "64"]
+    command += ["--runtimes", "mindspore", "mindir", "onnx", "onnx_any", "timm", "timm_onnx", "timm_onnx_any"]
+    subprocess.run([*command, "--json", tmp_path / "report.json"], check=True)
+    (result,) = json.loads((tmp_path / "report.json").read_text())["results"]
+    assert result["parameters"] == 6156908
+    for name, figures in result["rows"].items():
+        assert figures["2"]["ms"] > 0 and figures["2"]["difference"] < 1e-5, name
