@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from coco_files import CLASSES, CONTENT, content, write_split
 
+from detection.coco_files import CLASSES, CONTENT, content, write_split
 from src.detection.annotations import read_annotations, to_corners
 from src.errors import UserError
 

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from coco_files import content, write_split
 
+from detection.coco_files import content, write_split
 from src.detection.annotations import read_annotations
 from src.detection.dataset import NO_OBJECT, LoadEvaluation, LoadTraining, build_dataset, check_box_counts
 from src.detection.transforms import TrainTransform

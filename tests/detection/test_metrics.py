@@ -5,8 +5,8 @@ import json
 
 import numpy as np
 import pytest
-from coco_files import content, write_split
 
+from detection.coco_files import content, write_split
 from src.detection.annotations import read_annotations, to_corners
 from src.detection.metrics import METRICS, DetectionMetrics
 

@@ -5,11 +5,11 @@ import json
 
 import numpy as np
 import pytest
-from coco_files import CLASSES, content, write_split
 from conftest import PROJECT
 from mindspore import Tensor
 from PIL import Image
 
+from detection.coco_files import CLASSES, content, write_split
 from src.config import load_config
 from src.detection.transforms import whole_view
 from src.errors import UserError
