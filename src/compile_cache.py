@@ -38,11 +38,11 @@ def run_cached(network, *inputs):
         inputs: tensors.
     """
     if _folder is not None and isinstance(network, nn.Cell) and not network.training:
-        signature = describe(network, inputs)
+        shapes = tuple((tensor.shape, str(tensor.dtype)) for tensor in inputs)
         compiled = network.__dict__.setdefault("graphs_compiled", set())
-        if signature not in compiled:
-            compiled.add(signature)
-            _compile(network, inputs, Path(_folder) / signature)
+        if shapes not in compiled:
+            compiled.add(shapes)
+            _compile(network, inputs, Path(_folder) / describe(network, inputs))
     return network(*inputs)
 
 
