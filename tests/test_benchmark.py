@@ -54,6 +54,16 @@ def test_table_gives_ratios_to_timm():
     assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1
 
 
+def test_table_without_timm_and_mindspore():
+    figures = {1: {"ms": 4.0, "low": 4.0, "high": 4.0, "runs": 1, "difference": 0.0, "file_mb": 25.0}}
+    arguments = argparse.Namespace(batch_sizes=[1], threads=None, image_size=224)
+    failed = {1: {"failed": "why", "difference": None, "file_mb": 25.0}}
+    for rows in ({"onnx": figures, "timm_onnx": figures}, {"onnx": figures, "timm": failed}):
+        result = {"network": "ghostnetv2_1x", "parameters": 1, "multiply_adds": 1, "rows": rows}
+        text = "\n".join(benchmark.show_network(result, arguments, "infer"))
+        assert "this project's file | 25.0 | 4.00 | 4.00 to 4.00 | 250 | " in text
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
