@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from src.errors import UserError
@@ -49,3 +50,10 @@ def load_image(path, mode="RGB") -> Image.Image:
     except Exception as error:  # Pillow's decoders raise almost anything on broken files
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{path}: is not a whole image: {reason}") from None
+
+
+def normalise(pixels, mean, std):
+    """A network's input from one picture: uint8 (H, W, 3) -> float32 (1, 3, H, W), by mean and std for [0, 1]."""
+    scaled = pixels.astype(np.float32) / 255
+    normalised = (scaled - np.array(mean, np.float32)) / np.array(std, np.float32)
+    return normalised.transpose(2, 0, 1)[None]  # (H, W, 3) -> (1, 3, H, W)

@@ -26,7 +26,7 @@ from src.classification.settings import ClassificationConfig
 from src.compile_cache import run_cached
 from src.errors import UserError
 from src.ghostnetv2 import create_network
-from src.images import find_images, load_image
+from src.images import find_images, load_image, normalise
 from src.samples import Samples, training_samples
 
 
@@ -189,11 +189,9 @@ class ClassificationTask:
         network.set_train(False)
         data = self.config.data
         transform = self.build_transform(training=False)
-        mean, std = np.array(data.mean, np.float32), np.array(data.std, np.float32)
         names = self.class_names()
         for path in paths:
-            pixels = np.asarray(transform(load_image(path)), np.float32) / 255
-            image = ((pixels - mean) / std).transpose(2, 0, 1)[None]  # (H, W, 3) -> (1, 3, H, W)
+            image = normalise(np.asarray(transform(load_image(path))), data.mean, data.std)
             logits = run_cached(network, Tensor(image)).asnumpy()[0].astype(np.float64)
             probabilities = np.exp(logits - logits.max())
             probabilities /= probabilities.sum()

@@ -22,7 +22,7 @@ from src.detection.yolov3 import WithDecoding, YOLOv3
 from src.drawing import choose_name, palette
 from src.errors import UserError
 from src.ghostnetv2 import create_network
-from src.images import load_image
+from src.images import load_image, normalise
 from src.inference import ExportedNetwork
 from src.samples import Samples, training_samples
 
@@ -213,8 +213,7 @@ class DetectionTask:
     def detect(self, network, image):
         """Detections of a PIL image, see `select`."""
         data = self.config.data
-        mean, std = np.array(data.mean, np.float32), np.array(data.std, np.float32)
-        pixels = whole_view(*image.size, data.image_size).read(image, self.padding_colour) / np.float32(255)
-        batch = ((pixels - mean) / std).transpose(2, 0, 1)[None]  # (S, S, 3) -> (1, 3, S, S)
+        pixels = whole_view(*image.size, data.image_size).read(image, self.padding_colour)
+        batch = normalise(pixels, data.mean, data.std)
         predictions = [output.asnumpy()[0] for output in run_cached(self.add_decoding(network), Tensor(batch))]
         return self.select(predictions, *image.size)

@@ -15,6 +15,7 @@ from mindspore import Tensor
 from src.compile_cache import run_cached
 from src.errors import UserError
 from src.ghostnetv2 import MIN_INPUT_SIZE
+from src.images import normalise
 from src.inference import ExportedNetwork
 from src.segmentation.transforms import fit_size, resize_image
 
@@ -40,7 +41,7 @@ class Segmenter:
 
     def __init__(self, network, num_classes, mean, std, base_size, image_size, multiple=32, scales=(1.0,), flip=False):
         self.network, self.num_classes = network, num_classes
-        self.mean, self.std = np.array(mean, np.float32), np.array(std, np.float32)
+        self.mean, self.std = mean, std
         self.base_size, self.multiple, self.scales, self.flip = base_size, multiple, scales, flip
         self.fixed_size = image_size if isinstance(network, ExportedNetwork) else None
         if self.fixed_size and tuple(scales) != (1.0,):
@@ -52,8 +53,7 @@ class Segmenter:
     def __call__(self, image, size=None):
         maps = []
         for input_size in self.input_sizes(image.shape[:2]):
-            pixels = resize_image(image, input_size).astype(np.float32) / 255
-            batch = ((pixels - self.mean) / self.std).transpose(2, 0, 1)[None]  # (H, W, 3) -> (1, 3, H, W)
+            batch = normalise(resize_image(image, input_size), self.mean, self.std)
             maps.append(self.logits(batch))
             if self.flip:
                 maps.append(self.logits(batch[..., ::-1])[..., ::-1])
