@@ -18,6 +18,8 @@ import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+# without what `src` sets for MindSpore and Pillow, so that the others run as they do by themselves
+ENVIRONMENT = dict(os.environ)
 
 from src.checkpoint import write_text
 from src.command_line import DEFAULT_CONFIG, run
@@ -124,7 +126,7 @@ def missing(packages) -> list:
 def call(kind, name, options):
     """The worker's result, or {'failed': reason}."""
     command = [sys.executable, str(WORKER), kind, name, json.dumps(options)]
-    process = subprocess.run(command, capture_output=True, text=True)
+    process = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
     if process.returncode:
         lines = [line for line in process.stderr.splitlines() if line.strip()]
         return {"failed": lines[-1][:200] if lines else f"exit status {process.returncode}"}

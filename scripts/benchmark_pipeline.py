@@ -16,6 +16,8 @@ def measure_pipeline(name, options) -> dict:
         options: data_url, config, samples, batch, workers.
     """
     split, kind = name.split(":")
+    if kind == "timm":
+        import timm.data  # noqa: F401 - loads Pillow before `src` sets its environment
     from src.config import load_config
     from src.images import find_images
     from src.tasks import SCHEMAS
@@ -37,27 +39,30 @@ def measure_pipeline(name, options) -> dict:
 
 def own_batches(config, paths, split, kind, options):
     """Batches of this project's pipeline."""
-    from src.classification.dataset import build_dataset, build_mindspore_operations, build_pillow_operations
+    from src.classification.augment import MindSporeCenterCrop
+    from src.classification.dataset import LoadSample
     from src.classification.random_erasing import RandomErasing
     from src.classification.task import ClassificationTask
+    from src.pipeline import build_batches
     from src.samples import Samples
 
     data, augment, training = config.data, config.augment, split == "train"
     transform = ClassificationTask(config).build_transform(training)
     if kind == "mindspore":
-        operations = build_mindspore_operations(paths, data.image_size, data.eval_resize, data.interpolation)
-    else:
-        operations = build_pillow_operations(paths, transform)
-    erasing = training and augment.erase_probability > 0
-    dataset = build_dataset(
+        transform = MindSporeCenterCrop(data.image_size, data.eval_resize, data.interpolation)
+    finish = []
+    if training and augment.erase_probability > 0:
+        finish.append(RandomErasing(augment.erase_probability, augment.erase_mode))
+    dataset = build_batches(
         Samples(np.zeros(len(paths), np.int32), shuffle=training),
-        operations,
+        LoadSample(paths, transform, seed=0),
+        ["image", "label", "key"],
         options["batch"],
         data.mean,
         data.std,
+        finish,
         options["workers"],
         kind == "processes",
-        RandomErasing(augment.erase_probability, augment.erase_mode, 0) if erasing else None,
     )
     for row in dataset.create_tuple_iterator(num_epochs=1, output_numpy=True):
         yield row[0]

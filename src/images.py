@@ -42,7 +42,8 @@ def load_image(path, mode="RGB") -> Image.Image:
     """
     try:
         with Image.open(path) as image:
-            return image.convert(mode) if mode else image.copy()
+            image.load()
+            return image if mode in (None, image.mode) else image.convert(mode)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except UnidentifiedImageError:
@@ -53,7 +54,13 @@ def load_image(path, mode="RGB") -> Image.Image:
 
 
 def normalise(pixels, mean, std):
-    """A network's input from one picture: uint8 (H, W, 3) -> float32 (1, 3, H, W), by mean and std for [0, 1]."""
-    scaled = pixels.astype(np.float32) / 255
-    normalised = (scaled - np.array(mean, np.float32)) / np.array(std, np.float32)
-    return normalised.transpose(2, 0, 1)[None]  # (H, W, 3) -> (1, 3, H, W)
+    """A network's input from pictures: uint8 (N, H, W, 3) -> float32 (N, 3, H, W), by mean and std for [0, 1]."""
+    count, height, width, channels = pixels.shape
+    result = np.empty((count, channels, height, width), np.float32)
+    scale = [np.float32(1 / (255 * value)) for value in std]
+    shift = [np.float32(-centre / value) for centre, value in zip(mean, std)]
+    for picture, planes in zip(pixels, result):  # plane by plane, which stay in the processor's cache
+        for channel, plane in enumerate(planes):
+            np.multiply(picture[..., channel], scale[channel], out=plane)
+            plane += shift[channel]
+    return result

@@ -39,8 +39,11 @@ class Runtime:
 
 
 def prepare_environment() -> None:
-    """Quiet MindSpore's log and select CPU kernels, each only where the user has not decided."""
+    """Quiet MindSpore's log, let Pillow keep its memory, select CPU kernels: each where the user has not decided."""
     os.environ.setdefault("GLOG_v", "3")  # errors only
+    # freed and allocated anew for each picture, memory has the kernel clear it: a tenth of the time of a data pipeline
+    os.environ.setdefault("PILLOW_BLOCK_SIZE", "1m")
+    os.environ.setdefault("PILLOW_BLOCKS_MAX", "64")
     if not any(os.path.exists(file) for file in DEVICE_FILES.values()):
         select_cpu_kernels("CPU")
 

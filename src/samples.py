@@ -40,6 +40,22 @@ class Samples:
             yield np.array((epoch, index), np.int64), self.labels[index]
 
 
+def evaluation_samples(entries, source, runtime):
+    """`Samples` in order, every one on one process.
+
+    Args:
+        entries: see `Samples.labels`.
+        source: what the entries come from, for messages.
+        runtime: `Runtime`.
+
+    Raises:
+        UserError: if there are fewer than processes.
+    """
+    if len(entries) < runtime.ranks:
+        raise UserError(f"{source}: has {len(entries)} images, too few for one on each of {runtime.ranks} devices")
+    return Samples(entries, rank=runtime.rank, ranks=runtime.ranks)
+
+
 def training_samples(entries, source, train, seed, runtime, first_epoch=0, first_step=0):
     """`Samples` in random order, of whole updates: every process has the same number of them.
 

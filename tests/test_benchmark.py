@@ -88,3 +88,14 @@ def test_small_run(tmp_path):
     assert result["parameters"] == 6156908
     for name, figures in result["rows"].items():
         assert figures["2"]["ms"] > 0 and figures["2"]["difference"] < 1e-5, name
+
+
+def test_the_others_run_without_this_projects_environment():
+    command = "import os, sys; before = set(os.environ); sys.path.insert(0, sys.argv[1]); import benchmark; "
+    command += "print(set(os.environ) - before, set(benchmark.ENVIRONMENT) - before)"
+    environment = {"PATH": "/usr/bin:/bin"}
+    process = subprocess.run(
+        [sys.executable, "-c", command, str(SCRIPT.parent)], env=environment, capture_output=True, text=True, check=True
+    )
+    ours, theirs = process.stdout.strip().split("} ")
+    assert "PILLOW_BLOCKS_MAX" in ours and theirs == "set()"

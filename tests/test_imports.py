@@ -15,6 +15,7 @@ LAYERS = (
         "images",
         "photometric",
         "samples",
+        "pipeline",
         "complexity",
         "torch_file",
         "sync_batch_norm",

@@ -2,9 +2,12 @@
 
 import math
 
+import numpy as np
+from mindspore.dataset import vision
 from PIL import Image, ImageEnhance
 
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+MINDSPORE_RESAMPLING = {"bilinear": vision.Inter.LINEAR, "bicubic": vision.Inter.BICUBIC}
 CROP_ATTEMPTS = 10
 
 
@@ -22,6 +25,20 @@ class CenterCrop:
             image = image.resize(scaled, self.resampling)
         left, top = (round((side - self.size) / 2) for side in image.size)
         return image.crop((left, top, left + self.size, top + self.size))
+
+
+class MindSporeCenterCrop:
+    """`CenterCrop` as the official MindSpore port evaluates: PIL image -> uint8 (size, size, 3). Uses no randomness.
+
+    The resize is MindSpore's C++ operation, which has no antialiasing: on photographs the network's input differs
+    by 0.05 on average and by up to 4, in units of the standard deviation.
+    """
+
+    def __init__(self, size, resize, interpolation="bicubic"):
+        self.size, self.resize, self.resampling = size, resize, MINDSPORE_RESAMPLING[interpolation]
+
+    def __call__(self, image, generator=None):
+        return vision.CenterCrop(self.size)(vision.Resize(self.resize, self.resampling)(np.asarray(image)))
 
 
 class TrainTransform:

@@ -1,7 +1,6 @@
-"""Image folders as data pipelines: `SPLIT/CLASS/*.jpg` -> batches of normalised images and labels.
+"""Image folders: `SPLIT/CLASS/*.jpg` as lists of files and labels, and the loading of one picture.
 
-Decoding, resizing and cropping are Pillow's, as in timm and torchvision: MindSpore's own C++ resize is
-another function and shifts a published accuracy; it can be chosen for evaluation. All randomness of a sample
+Pictures are decoded by Pillow, whose transforms give timm's and torchvision's pixels. All randomness of a sample
 comes from (seed, epoch, index), so it depends neither on the number of workers nor on where a run was resumed.
 """
 
@@ -10,9 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-import mindspore.dataset as ds
 import numpy as np
-from mindspore.dataset import vision
 
 from src.errors import UserError, nearest
 from src.images import find_images, load_image
@@ -98,11 +95,11 @@ class SkipBroken:
 
 
 class LoadSample:
-    """Pipeline operation: (key (epoch, index), label) -> (uint8 (size, size, 3), label, key).
+    """(key (epoch, index), label) -> (uint8 (size, size, 3), label, key).
 
     Args:
         paths: of all pictures.
-        transform: (PIL image, numpy Generator) -> PIL image.
+        transform: (PIL image, numpy Generator) -> PIL image or array, of fixed size.
         seed: of the run.
         skip_broken: `SkipBroken`; None: a broken picture is an error.
     """
@@ -120,63 +117,3 @@ class LoadSample:
         else:
             image, label = self.skip_broken(index, label)
         return np.asarray(self.transform(image, generator)), label, key
-
-
-class DecodeSample:
-    """Pipeline operation: (key (epoch, index), label) -> (uint8 (H, W, 3), label, key), decoded by MindSpore."""
-
-    def __init__(self, paths):
-        self.paths = [os.fspath(path) for path in paths]
-        self.decode = vision.Decode()
-
-    def __call__(self, key, label):
-        path = self.paths[int(key[1])]
-        try:
-            return self.decode(np.fromfile(path, np.uint8)), label, key
-        except (OSError, RuntimeError, ValueError, TypeError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise UserError(f"{path}: is not a whole image: {reason}") from None
-
-
-def build_mindspore_operations(paths, size, resize, interpolation):
-    """Evaluation as `build_dataset` wants it, decoded and resized by MindSpore's C++ operations.
-
-    Faster than Pillow, but the resize has no antialiasing: on photographs the network's input differs by 0.05
-    on average and by up to 4, in units of the standard deviation.
-    """
-    modes = {"bilinear": vision.Inter.LINEAR, "bicubic": vision.Inter.BICUBIC}
-    return DecodeSample(paths), [vision.Resize(resize, modes[interpolation]), vision.CenterCrop(size)]
-
-
-def build_pillow_operations(paths, transform, seed=0, skip_broken=None):
-    """Pictures decoded by Pillow, then `transform`: (PIL image, numpy Generator) -> PIL image of fixed size."""
-    return LoadSample(paths, transform, seed, skip_broken), []
-
-
-def build_dataset(samples, operations, batch_size, mean, std, workers=None, processes=False, erasing=None):
-    """Batches of (image, label, key): float32 (B, 3, H, W), normalised, int32 (B,) and int64 (B, 2).
-
-    A key is (epoch, index). The last batch may be short.
-
-    Args:
-        samples: `Samples`.
-        operations: from `build_pillow_operations` or `build_mindspore_operations`: the operation that loads
-            (key, label) -> (uint8 (H, W, 3), label, key), and MindSpore's that follow on the image.
-        mean, std: of each channel, for values in [0, 1].
-        workers: threads that decode, at most one a processor core; None: just that.
-        processes: whether processes decode instead of threads.
-        erasing: `RandomErasing`, the last operation; None: none.
-    """
-    cores = os.cpu_count() or 1  # MindSpore refuses more workers than that
-    workers = min(workers or cores, cores)
-    load, transform = operations
-    columns = ["image", "label", "key"]
-    dataset = ds.GeneratorDataset(samples, ["key", "label"], shuffle=False, num_parallel_workers=1)
-    dataset = dataset.map(
-        load, ["key", "label"], columns, num_parallel_workers=workers, python_multiprocessing=processes
-    )
-    normalise = vision.Normalize([255 * value for value in mean], [255 * value for value in std])
-    dataset = dataset.map([*transform, normalise, vision.HWC2CHW()], "image", num_parallel_workers=workers)
-    if erasing is not None:
-        dataset = dataset.map(erasing, ["image", "key"], num_parallel_workers=workers)
-    return dataset.project(columns).batch(batch_size)

@@ -17,7 +17,7 @@ STREAM = 1
 
 
 class RandomErasing:
-    """Pipeline operation: (float32 (C, H, W), key (epoch, index)) -> the same, perhaps with a rectangle erased.
+    """Pipeline operation on (images float32 (B, C, H, W), labels, keys (B, 2)): erases within `images`.
 
     Args:
         probability: that a picture has one.
@@ -29,27 +29,26 @@ class RandomErasing:
     def __init__(self, probability, mode="pixel", seed=0):
         self.probability, self.mode, self.seed = probability, mode, seed
 
-    def __call__(self, image, key):
-        generator = np.random.default_rng((self.seed, int(key[0]), int(key[1]), STREAM))
-        if generator.random() >= self.probability:
-            return image, key
-        return erase(image, self.mode, generator), key
+    def __call__(self, images, labels, keys):
+        for image, key in zip(images, keys):
+            generator = np.random.default_rng((self.seed, int(key[0]), int(key[1]), STREAM))
+            if generator.random() < self.probability:
+                erase(image, self.mode, generator)
+        return images, labels, keys
 
 
 def erase(image, mode, generator):
-    """A copy of `image` (C, H, W) with one erased rectangle, or `image` itself where ten draws do not fit."""
+    """Erase one rectangle of `image` (C, H, W), none where ten draws do not fit."""
     rectangle = draw_rectangle(*image.shape[1:], generator)
     if rectangle is None:
-        return image
+        return
     top, left, height, width = rectangle
-    image = image.copy()
     region = image[:, top : top + height, left : left + width]
     if mode == "const":
         region[...] = 0
     else:
         shape = region.shape if mode == "pixel" else (len(region), 1, 1)
         region[...] = generator.standard_normal(shape, np.float32)
-    return image
 
 
 def draw_rectangle(image_height, image_width, generator):

@@ -8,15 +8,8 @@ import numpy as np
 from mindspore import Tensor
 from tqdm import tqdm
 
-from src.classification.augment import CenterCrop, TrainTransform
-from src.classification.dataset import (
-    SkipBroken,
-    build_dataset,
-    build_mindspore_operations,
-    build_pillow_operations,
-    find_split,
-    list_samples,
-)
+from src.classification.augment import CenterCrop, MindSporeCenterCrop, TrainTransform
+from src.classification.dataset import LoadSample, SkipBroken, find_split, list_samples
 from src.classification.imagenet import load_classes, read_labels
 from src.classification.loss import ClassificationLoss
 from src.classification.metrics import TOP, ClassificationMetrics
@@ -27,7 +20,8 @@ from src.compile_cache import run_cached
 from src.errors import UserError
 from src.ghostnetv2 import create_network
 from src.images import find_images, load_image, normalise
-from src.samples import Samples, training_samples
+from src.pipeline import build_batches
+from src.samples import evaluation_samples, training_samples
 
 
 class ClassificationTask:
@@ -46,7 +40,10 @@ class ClassificationTask:
         self.skip_broken = None  # of all training sets, so that each broken file is named once
 
     def build_dataset(self, split, runtime, first_epoch=0, first_step=0):
-        """Pipeline of (images, labels) for 'train', (images, labels, keys) for 'val', see `dataset.build_dataset`.
+        """Pipeline of (images, labels) for 'train', (images, labels, keys) for 'val'.
+
+        Images are float32 (B, 3, size, size), normalised, labels int32 (B,), keys (epoch, index) int64 (B, 2). The
+        last batch of 'val' may be short.
 
         Args:
             split: 'train' or 'val'.
@@ -63,16 +60,10 @@ class ClassificationTask:
         paths, labels = self.listed[split]
         if split == "train":
             return self._build_training(folder, paths, labels, runtime, first_epoch, first_step)
-        if len(paths) < runtime.ranks:
-            raise UserError(f"{folder}: has {len(paths)} images, too few for one on each of {runtime.ranks} devices")
+        samples = evaluation_samples(labels, folder, runtime)
         self.evaluated_files = paths
-        data = self.config.data
-        if data.eval_decoder == "mindspore":
-            operations = build_mindspore_operations(paths, data.image_size, data.eval_resize, data.interpolation)
-        else:
-            operations = build_pillow_operations(paths, self.build_transform(training=False))
-        samples = Samples(labels, rank=runtime.rank, ranks=runtime.ranks)
-        return self._build_pipeline(samples, operations, self.config.evaluation.batch_size)
+        load = LoadSample(paths, self.build_transform(training=False), self.config.runtime.seed)
+        return self._build_batches(samples, load, self.config.evaluation.batch_size)
 
     def _build_training(self, folder, paths, labels, runtime, first_epoch, first_step):
         """The pipeline of whole updates: every process has the same number of them."""
@@ -80,17 +71,16 @@ class ClassificationTask:
         samples = training_samples(labels, folder, train, seed, runtime, first_epoch, first_step)
         if self.config.data.broken_images == "skip":
             self.skip_broken = self.skip_broken or SkipBroken(paths, labels)
-        operations = build_pillow_operations(paths, self.build_transform(training=True), seed, self.skip_broken)
-        erasing = None
+        load = LoadSample(paths, self.build_transform(training=True), seed, self.skip_broken)
+        finish = []
         if augment.erase_probability > 0:
-            erasing = RandomErasing(augment.erase_probability, augment.erase_mode, seed)
-        dataset = self._build_pipeline(samples, operations, train.batch_size, erasing)
-        return dataset.project(["image", "label"])
+            finish.append(RandomErasing(augment.erase_probability, augment.erase_mode, seed))
+        return self._build_batches(samples, load, train.batch_size, finish).project(["image", "label"])
 
-    def _build_pipeline(self, samples, operations, batch_size, erasing=None):
-        data = self.config.data
-        return build_dataset(
-            samples, operations, batch_size, data.mean, data.std, data.workers, data.worker_processes, erasing
+    def _build_batches(self, samples, load, batch_size, finish=()):
+        data, columns = self.config.data, ["image", "label", "key"]
+        return build_batches(
+            samples, load, columns, batch_size, data.mean, data.std, finish, data.workers, data.worker_processes
         )
 
     def list_samples(self, folder, split):
@@ -128,7 +118,8 @@ class ClassificationTask:
         """The transform of training or of evaluation."""
         data, augment = self.config.data, self.config.augment
         if not training:
-            return CenterCrop(data.image_size, data.eval_resize, data.interpolation)
+            center_crop = MindSporeCenterCrop if data.eval_decoder == "mindspore" else CenterCrop
+            return center_crop(data.image_size, data.eval_resize, data.interpolation)
         interpolation = augment.interpolation or data.interpolation
         return TrainTransform(
             data.image_size,
@@ -191,7 +182,7 @@ class ClassificationTask:
         transform = self.build_transform(training=False)
         names = self.class_names()
         for path in paths:
-            image = normalise(np.asarray(transform(load_image(path))), data.mean, data.std)
+            image = normalise(np.asarray(transform(load_image(path)))[None], data.mean, data.std)
             logits = run_cached(network, Tensor(image)).asnumpy()[0].astype(np.float64)
             probabilities = np.exp(logits - logits.max())
             probabilities /= probabilities.sum()

@@ -1,14 +1,10 @@
-"""Pictures of `Annotations` as data pipelines of fixed shapes.
+"""Loading of the pictures of `Annotations`, in fixed shapes.
 
 All randomness of a sample comes from (seed, epoch, index), so it depends neither on the number of workers nor on
 where a run was resumed.
 """
 
-import os
-
-import mindspore.dataset as ds
 import numpy as np
-from mindspore.dataset import vision
 
 from src.detection.transforms import whole_view
 from src.errors import UserError
@@ -37,7 +33,7 @@ def load_picture(picture):
 
 
 class LoadTraining:
-    """Pipeline operation: (key (epoch, index), number of the picture) -> (image, boxes, labels).
+    """(key (epoch, index), number of the picture) -> (image, boxes, labels).
 
     The image is uint8 (size, size, 3), boxes are float32 (max_boxes, 4), xyxy in its pixels, labels int32
     (max_boxes,); behind the last object boxes are 0 and labels `NO_OBJECT`.
@@ -64,7 +60,7 @@ class LoadTraining:
 
 
 class LoadEvaluation:
-    """Pipeline operation: (key, number of the picture) -> (image uint8 (size, size, 3), key)."""
+    """(key, number of the picture) -> (image uint8 (size, size, 3), key)."""
 
     def __init__(self, pictures, size, fill):
         self.pictures, self.size, self.fill = pictures, size, fill
@@ -72,28 +68,3 @@ class LoadEvaluation:
     def __call__(self, key, number):
         image = load_picture(self.pictures[int(number)])
         return whole_view(*image.size, self.size).read(image, self.fill), key
-
-
-def build_dataset(samples, load, columns, batch_size, mean, std, workers=None, processes=False):
-    """Batches of `columns`, the first of which, the image, becomes float32 (B, 3, size, size), normalised.
-
-    The last batch may be short.
-
-    Args:
-        samples: `Samples`, whose entries are numbers of pictures.
-        load: `LoadTraining` or `LoadEvaluation`.
-        columns: names of what `load` gives; the first is "image".
-        batch_size: of this process.
-        mean, std: of each channel, for values in [0, 1].
-        workers: threads that decode, at most one a processor core; None: just that.
-        processes: whether processes decode instead of threads.
-    """
-    cores = os.cpu_count() or 1  # MindSpore refuses more workers than that
-    workers = min(workers or cores, cores)
-    dataset = ds.GeneratorDataset(samples, ["key", "number"], shuffle=False, num_parallel_workers=1)
-    dataset = dataset.map(
-        load, ["key", "number"], columns, num_parallel_workers=workers, python_multiprocessing=processes
-    )
-    normalise = vision.Normalize([255 * value for value in mean], [255 * value for value in std])
-    dataset = dataset.map([normalise, vision.HWC2CHW()], "image", num_parallel_workers=workers)
-    return dataset.project(columns).batch(batch_size)

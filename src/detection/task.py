@@ -11,7 +11,7 @@ from tqdm import tqdm
 from src.checkpoint import atomic_path
 from src.compile_cache import run_cached
 from src.detection.annotations import read_annotations
-from src.detection.dataset import LoadEvaluation, LoadTraining, build_dataset, check_box_counts
+from src.detection.dataset import LoadEvaluation, LoadTraining, check_box_counts
 from src.detection.drawing import draw_detections
 from src.detection.loss import YOLOv3Loss
 from src.detection.metrics import DetectionMetrics
@@ -24,7 +24,8 @@ from src.errors import UserError
 from src.ghostnetv2 import create_network
 from src.images import load_image, normalise
 from src.inference import ExportedNetwork
-from src.samples import Samples, training_samples
+from src.pipeline import build_batches
+from src.samples import evaluation_samples, training_samples
 
 OUTPUT_NAMES = ("boxes", "objectness", "class_scores")
 
@@ -60,14 +61,9 @@ class DetectionTask:
         annotations = self.annotations[split]
         if split == "train":
             return self._build_training(annotations, runtime, first_epoch, first_step)
-        count = len(annotations.pictures)
-        if count < runtime.ranks:
-            raise UserError(
-                f"{annotations.path}: has {count} images, too few for one on each of {runtime.ranks} devices"
-            )
-        samples = Samples(np.arange(count), rank=runtime.rank, ranks=runtime.ranks)
+        samples = evaluation_samples(np.arange(len(annotations.pictures)), annotations.path, runtime)
         load = LoadEvaluation(annotations.pictures, self.config.data.image_size, self.padding_colour)
-        return self._build_pipeline(samples, load, ["image", "key"], self.config.evaluation.batch_size)
+        return self._build_batches(samples, load, ["image", "key"], self.config.evaluation.batch_size)
 
     def _build_training(self, annotations, runtime, first_epoch, first_step):
         config, data, seed = self.config, self.config.data, self.config.runtime.seed
@@ -76,12 +72,19 @@ class DetectionTask:
         samples = training_samples(numbers, annotations.path, config.train, seed, runtime, first_epoch, first_step)
         transform = TrainTransform(data.image_size, self.padding_colour, **vars(config.augment))
         load = LoadTraining(annotations.pictures, transform, data.max_boxes, seed)
-        return self._build_pipeline(samples, load, ["image", "boxes", "labels"], config.train.batch_size)
+        return self._build_batches(samples, load, ["image", "boxes", "labels"], config.train.batch_size)
 
-    def _build_pipeline(self, samples, load, columns, batch_size):
+    def _build_batches(self, samples, load, columns, batch_size):
         data = self.config.data
-        return build_dataset(
-            samples, load, columns, batch_size, data.mean, data.std, data.workers, data.worker_processes
+        return build_batches(
+            samples,
+            load,
+            columns,
+            batch_size,
+            data.mean,
+            data.std,
+            workers=data.workers,
+            processes=data.worker_processes,
         )
 
     @property
@@ -214,6 +217,6 @@ class DetectionTask:
         """Detections of a PIL image, see `select`."""
         data = self.config.data
         pixels = whole_view(*image.size, data.image_size).read(image, self.padding_colour)
-        batch = normalise(pixels, data.mean, data.std)
+        batch = normalise(pixels[None], data.mean, data.std)
         predictions = [output.asnumpy()[0] for output in run_cached(self.add_decoding(network), Tensor(batch))]
         return self.select(predictions, *image.size)

@@ -1,7 +1,7 @@
-"""Pictures and masks in ADE20K's layout as data pipelines.
+"""Pictures and masks in ADE20K's layout: lists of files, and the loading of a pair.
 
 `images/{training,validation}/NAME.jpg` and `annotations/{training,validation}/NAME.png`, one channel: 0 is "other",
-which does not count, 1 to C are the classes. In the pipelines these are `IGNORED` and 0 to C - 1.
+which does not count, 1 to C are the classes. Loaded, these are `IGNORED` and 0 to C - 1.
 
 All randomness of a sample comes from (seed, epoch, index), as in classification.
 """
@@ -9,9 +9,7 @@ All randomness of a sample comes from (seed, epoch, index), as in classification
 import os
 from pathlib import Path
 
-import mindspore.dataset as ds
 import numpy as np
-from mindspore.dataset import vision
 
 from src.errors import UserError
 from src.images import find_images, load_image
@@ -78,7 +76,7 @@ def load_pair(image_path, mask_path, num_classes):
 
 
 class LoadSample:
-    """Pipeline operation: (key (epoch, index), index) -> (uint8 (H, W, 3), labels uint8 (H, W), key).
+    """(key (epoch, index), index) -> (uint8 (H, W, 3), labels uint8 (H, W), key).
 
     Args:
         pairs: from `list_samples`.
@@ -97,42 +95,3 @@ class LoadSample:
             generator = np.random.default_rng((self.seed, *(int(number) for number in key)))
             image, labels = self.transform(image, labels, generator)
         return image, labels, key
-
-
-def build_training_dataset(samples, load, batch_size, mean, std, workers=None, processes=False):
-    """Batches of (image, label): float32 (B, 3, H, W), normalised, and uint8 (B, H, W).
-
-    Args:
-        samples: `Samples` whose labels are the indices.
-        load: `LoadSample` with a transform to a fixed size.
-        mean, std: of each channel, for values in [0, 1].
-        workers, processes: see `_load`.
-    """
-    dataset = _load(samples, load, workers, processes)
-    normalise = vision.Normalize([255 * value for value in mean], [255 * value for value in std])
-    dataset = dataset.map([normalise, vision.HWC2CHW()], "image", num_parallel_workers=1)
-    return dataset.project(["image", "label"]).batch(batch_size)
-
-
-def build_evaluation_dataset(samples, load, workers=None, processes=False):
-    """Single samples as they are stored: uint8 (H, W, 3), labels uint8 (H, W) and key; sizes differ."""
-    return _load(samples, load, workers, processes)
-
-
-def _load(samples, load, workers, processes):
-    """Pipeline of (image, label, key).
-
-    Args:
-        workers: threads that decode, at most one a processor core; None: just that.
-        processes: whether processes decode instead of threads.
-    """
-    cores = os.cpu_count() or 1  # MindSpore refuses more workers than that
-    dataset = ds.GeneratorDataset(samples, ["key", "index"], shuffle=False, num_parallel_workers=1)
-    dataset = dataset.map(
-        load,
-        ["key", "index"],
-        ["image", "label", "key"],
-        num_parallel_workers=min(workers or cores, cores),
-        python_multiprocessing=processes,
-    )
-    return dataset.project(["image", "label", "key"])

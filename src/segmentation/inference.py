@@ -53,7 +53,7 @@ class Segmenter:
     def __call__(self, image, size=None):
         maps = []
         for input_size in self.input_sizes(image.shape[:2]):
-            batch = normalise(resize_image(image, input_size), self.mean, self.std)
+            batch = normalise(resize_image(image, input_size)[None], self.mean, self.std)
             maps.append(self.logits(batch))
             if self.flip:
                 maps.append(self.logits(batch[..., ::-1])[..., ::-1])

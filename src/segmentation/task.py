@@ -7,11 +7,11 @@ from tqdm import tqdm
 
 from src.checkpoint import atomic_path
 from src.drawing import choose_name
-from src.errors import UserError
 from src.ghostnetv2 import create_network
 from src.images import load_image
-from src.samples import Samples, training_samples
-from src.segmentation.dataset import LoadSample, build_evaluation_dataset, build_training_dataset, list_samples
+from src.pipeline import build_batches, build_pipeline
+from src.samples import evaluation_samples, training_samples
+from src.segmentation.dataset import LoadSample, list_samples
 from src.segmentation.deeplabv3 import DeepLabV3, FullSizeLogits
 from src.segmentation.drawing import draw_overlay
 from src.segmentation.inference import Segmenter
@@ -20,6 +20,7 @@ from src.segmentation.metrics import ConfusionMatrix
 from src.segmentation.settings import SegmentationConfig
 from src.segmentation.transforms import TrainTransform
 
+COLUMNS = ["image", "label", "key"]
 SMALLEST_SHARE = 1e-3  # of a picture, for a class to be told
 
 
@@ -34,7 +35,10 @@ class SegmentationTask:
         self.listed = {}  # image and mask paths of each split
 
     def build_dataset(self, split, runtime, first_epoch=0, first_step=0):
-        """Pipeline of batches for 'train', of single whole pictures for 'val', see `dataset`.
+        """Pipeline of batches of (image, label) for 'train', of whole (image, label, key) for 'val'.
+
+        Images and labels are float32 (B, 3, H, W), normalised, and uint8 (B, H, W); those of 'val' are as they are
+        stored, uint8 (H, W, 3) and (H, W), and their sizes differ.
 
         Args:
             split: 'train' or 'val'.
@@ -46,6 +50,7 @@ class SegmentationTask:
             UserError: if the data are not there, incomplete or too few.
         """
         data, train, seed = self.config.data, self.config.train, self.config.runtime.seed
+        workers, processes = data.workers, data.worker_processes
         if split not in self.listed:
             self.listed[split] = list_samples(data.path, split)
         pairs, classes = self.listed[split], self.config.network.num_classes
@@ -53,15 +58,12 @@ class SegmentationTask:
         if split == "train":
             samples = training_samples(indices, data.path, train, seed, runtime, first_epoch, first_step)
             load = LoadSample(pairs, classes, self.build_transform(), seed)
-            return build_training_dataset(
-                samples, load, train.batch_size, data.mean, data.std, data.workers, data.worker_processes
+            batches = build_batches(
+                samples, load, COLUMNS, train.batch_size, data.mean, data.std, workers=workers, processes=processes
             )
-        if len(pairs) < runtime.ranks:
-            raise UserError(
-                f"{data.path}: has {len(pairs)} images to validate with, too few for {runtime.ranks} devices"
-            )
-        samples = Samples(indices, rank=runtime.rank, ranks=runtime.ranks)
-        return build_evaluation_dataset(samples, LoadSample(pairs, classes), data.workers, data.worker_processes)
+            return batches.project(["image", "label"])
+        samples = evaluation_samples(indices, data.path, runtime)
+        return build_pipeline(samples, LoadSample(pairs, classes), COLUMNS, workers=workers, processes=processes)
 
     def build_transform(self):
         """The transform of training."""

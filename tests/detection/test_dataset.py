@@ -7,10 +7,11 @@ import pytest
 
 from detection.coco_files import content, write_split
 from src.detection.annotations import read_annotations
-from src.detection.dataset import NO_OBJECT, LoadEvaluation, LoadTraining, build_dataset, check_box_counts
+from src.detection.dataset import NO_OBJECT, LoadEvaluation, LoadTraining, check_box_counts
 from src.detection.transforms import TrainTransform
 from src.errors import UserError
 from src.images import IMAGENET_MEAN, IMAGENET_STD
+from src.pipeline import build_batches
 from src.runtime import Runtime
 from src.samples import Samples, training_samples
 
@@ -31,7 +32,8 @@ def training(pictures, rank=0, ranks=1, first_epoch=0, first_step=0, workers=2):
     runtime = Runtime("CPU", rank, ranks)
     samples = training_samples(numbers, "data", settings, 1, runtime, first_epoch, first_step)
     load = LoadTraining(pictures, TrainTransform(SIZE, FILL), MAX_BOXES, seed=1)
-    return build_dataset(samples, load, ["image", "boxes", "labels"], BATCH, IMAGENET_MEAN, IMAGENET_STD, workers)
+    columns = ["image", "boxes", "labels"]
+    return build_batches(samples, load, columns, BATCH, IMAGENET_MEAN, IMAGENET_STD, workers=workers)
 
 
 def read(dataset, epochs=1):
@@ -81,7 +83,7 @@ def test_evaluation_sees_every_picture_once(pictures):
         for rank in range(ranks):
             samples = Samples(np.arange(len(pictures)), rank=rank, ranks=ranks)
             load = LoadEvaluation(pictures, SIZE, FILL)
-            dataset = build_dataset(samples, load, ["image", "key"], BATCH, IMAGENET_MEAN, IMAGENET_STD)
+            dataset = build_batches(samples, load, ["image", "key"], BATCH, IMAGENET_MEAN, IMAGENET_STD)
             for images, batch_keys in read(dataset)[0]:
                 assert images.shape[1:] == (3, SIZE, SIZE)
                 keys += batch_keys[:, 1].tolist()

@@ -175,7 +175,7 @@ def test_a_wrong_value_is_named_through_the_pipeline(root):
 def test_too_few_pictures(root):
     with pytest.raises(UserError, match="has 11 images, too few for one update of 16: on each of 2 devices"):
         task(root, train__batch_size=8).build_dataset("train", Runtime("CPU", 0, 2))
-    with pytest.raises(UserError, match="has 3 images to validate with, too few for 4 devices"):
+    with pytest.raises(UserError, match="has 3 images, too few for one on each of 4 devices"):
         task(root).build_dataset("val", Runtime("CPU", 0, 4))
 
 
