@@ -53,10 +53,13 @@ def load_image(path, mode="RGB") -> Image.Image:
         raise UserError(f"{path}: is not a whole image: {reason}") from None
 
 
-def normalise(pixels, mean, std):
-    """A network's input from pictures: uint8 (N, H, W, 3) -> float32 (N, 3, H, W), by mean and std for [0, 1]."""
+def normalise(pixels, mean, std, out=None):
+    """A network's input from pictures: uint8 (N, H, W, 3) -> float32 (N, 3, H, W), by mean and std for [0, 1].
+
+    `out` is the array for it; None: a new one.
+    """
     count, height, width, channels = pixels.shape
-    result = np.empty((count, channels, height, width), np.float32)
+    result = np.empty((count, channels, height, width), np.float32) if out is None else out
     scale = [np.float32(1 / (255 * value)) for value in std]
     shift = [np.float32(-centre / value) for centre, value in zip(mean, std)]
     for picture, planes in zip(pixels, result):  # plane by plane, which stay in the processor's cache

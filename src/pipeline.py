@@ -5,6 +5,7 @@ of single pictures cost more in queues and in waiting for the interpreter than i
 """
 
 import os
+import weakref
 from itertools import islice
 
 import mindspore.dataset as ds
@@ -30,24 +31,51 @@ class Batches:
             yield tuple(np.stack(column) for column in zip(*rows))
 
 
+class Memory:
+    """Arrays whose memory serves again once nobody holds them, nor a view of them.
+
+    A batch is too large for the C library to keep: each time, the kernel would have to clear its pages anew.
+    """
+
+    def __init__(self):
+        self.unused = []
+
+    def array(self, shape, dtype):
+        """An array with any content."""
+        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        try:
+            block = self.unused.pop()
+        except IndexError:  # not asked before: another thread may take the last one
+            block = b""
+        if len(block) < size:
+            block = bytearray(size)
+        array = np.frombuffer(block, dtype, int(np.prod(shape)))  # the base of all its views, as `block` is no array
+        weakref.finalize(array, self.unused.append, block).atexit = False
+        return array.reshape(shape)
+
+
 class LoadBatch:
     """Pipeline operation: (keys, entries) -> each column of `load`, stacked."""
 
     def __init__(self, load):
-        self.load = load
+        self.load, self.memory = load, Memory()
 
     def __call__(self, keys, entries):
-        return tuple(np.stack(column) for column in zip(*map(self.load, keys, entries)))
+        images, *others = zip(*map(self.load, keys, entries))
+        batch = self.memory.array((len(images), *images[0].shape), images[0].dtype)
+        return (np.stack(images, out=batch), *map(np.stack, others))
 
 
 class Normalise:
     """Pipeline operation: (images uint8 (B, H, W, 3), other columns) -> (images float32 (B, 3, H, W), the others)."""
 
     def __init__(self, mean, std):
-        self.mean, self.std = mean, std
+        self.mean, self.std, self.memory = mean, std, Memory()
 
     def __call__(self, images, *others):
-        return (normalise(images, self.mean, self.std), *others)
+        count, height, width, channels = images.shape
+        batch = self.memory.array((count, channels, height, width), np.float32)
+        return (normalise(images, self.mean, self.std, batch), *others)
 
 
 def build_batches(samples, load, columns, batch_size, mean, std, finish=(), workers=None, processes=False):

@@ -1,5 +1,6 @@
 """The pipeline of all tasks: order, columns and short batches, in threads and processes, and how far it runs ahead."""
 
+import gc
 import multiprocessing
 import time
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from src.images import normalise
-from src.pipeline import PREFETCHED, build_batches, build_pipeline
+from src.pipeline import PREFETCHED, Memory, build_batches, build_pipeline
 from src.samples import Samples
 
 MEAN, STD = (0.5, 0.25, 0.0), (0.5, 0.25, 1.0)
@@ -75,3 +76,32 @@ def test_normalisation_of_every_level():
     expected = (np.arange(256).reshape(16, 16) / 255 - np.array(mean)[:, None, None]) / np.array(std)[:, None, None]
     result = normalise(pixels, mean, std)
     assert result.dtype == np.float32 and np.abs(result[0] - expected).max() < 1e-6
+
+
+@pytest.mark.parametrize("as_numpy", [True, False], ids=["arrays", "tensors"])
+def test_batches_that_are_kept_stay_as_they_are(as_numpy):
+    dataset = build_batches(Samples(np.arange(50)), load, ["image", "entry", "key"], 2, (0, 0, 0), (1, 1, 1), workers=2)
+    batches = list(dataset.create_tuple_iterator(num_epochs=1, output_numpy=as_numpy))
+    views = [images[1:, :, 2] for images, _, _ in batches]
+    del dataset, batches
+    gc.collect()
+    again = build_batches(Samples(np.arange(50)), load, ["image", "entry", "key"], 2, (9, 9, 9), (1, 1, 1), workers=2)
+    list(again.create_tuple_iterator(num_epochs=1, output_numpy=True))
+    levels = [float((view if as_numpy else view.asnumpy()).mean()) for view in views]
+    assert np.abs(np.array(levels) - (10 * np.arange(1, 50, 2) % 256) / 255).max() < 1e-6
+
+
+def test_memory_serves_again_when_nobody_holds_it():
+    memory = Memory()
+    first = memory.array((4, 3), np.float32)
+    address, view = first.ctypes.data, first[2:].reshape(-1)[1:]
+    del first
+    view[:] = 7
+    second = memory.array((4, 3), np.float32)
+    second[:] = 1
+    assert second.ctypes.data != address and (view == 7).all()
+    del view
+    third = memory.array((2, 5), np.float32)  # smaller
+    assert third.ctypes.data == address and third.shape == (2, 5) and third.flags.writeable
+    del second, third
+    assert memory.array((20, 3), np.float32).nbytes == 240  # larger than any block
