@@ -91,7 +91,7 @@ def parse_arguments():
     parser.add_argument("--data_url", metavar="DIR", help="folder of pictures for --pipeline")
     parser.add_argument("--config", default=str(DEFAULT_CONFIG), metavar="FILE", help="augmentation of --pipeline")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), metavar="N", help="of a pipeline")
-    parser.add_argument("--samples", type=int, default=1000, metavar="N", help="pictures in a pass of a pipeline")
+    parser.add_argument("--samples", type=int, default=3200, metavar="N", help="pictures in a pass of a pipeline")
     parser.add_argument("--json", metavar="FILE", help="write all figures, new file")
     return parser.parse_args()
 

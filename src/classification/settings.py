@@ -26,7 +26,7 @@ class DataSettings:
     split; imagenet: the 1000 WordNet ids, of which the folders may be a part. `val_labels` names a list of labels
     for a validation folder without class folders, see `imagenet.read_labels`. `image_size` is the side of the
     network's input; evaluation resizes the shorter side to `eval_resize` and crops the centre.
-    `eval_decoder` pillow gives timm's pixels, mindspore those of the official MindSpore port, faster.
+    `eval_decoder` pillow gives timm's pixels, mindspore those of the official MindSpore port.
     `workers` decode pictures; null, and at most, one a processor core. They are threads, with `worker_processes`
     processes, for the same pixels. `broken_images` of training: fatal, or skip, which takes the next picture.
     """
