@@ -45,7 +45,7 @@ class Memory:
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
         try:
             block = self.unused.pop()
-        except IndexError:  # not asked before: another thread may take the last one
+        except IndexError:  # rather than a test before: another thread could take the last one in between
             block = b""
         if len(block) < size:
             block = bytearray(size)
