@@ -2,11 +2,11 @@
 
 import json
 
-from src.checkpoint import write_text
 from src.command_line import add_overrides, add_weights, build_parser, read_config, run
-from src.inference import load_network
+from src.files import write_text
+from src.inference.loading import cache_graphs, load_network
 from src.runtime import init_runtime
-from src.tasks import SCHEMAS, create_task
+from src.tasks import create_task
 
 
 def parse_arguments():
@@ -20,14 +20,17 @@ def parse_arguments():
 
 def main():
     arguments = parse_arguments()
-    config = read_config(arguments, SCHEMAS, arguments.overrides, arguments.checkpoint_path)
-    runtime = init_runtime(**vars(config.runtime))
+    config = read_config(arguments, arguments.checkpoint_path)
+    runtime = init_runtime(config.runtime.device_target, config.runtime.seed, config.runtime.graph_mode)
     task = create_task(config)
     network, loaded = load_network(task, arguments.checkpoint_path, arguments.weights)
-    print(loaded)
-    details = arguments.output_dir if runtime.is_main else None
-    result = task.evaluate(network, task.build_dataset("val", runtime), details)
-    if not runtime.is_main:
+    dataset = task.build_dataset("val", runtime.ranks)
+    is_main = runtime.ranks.is_main
+    for message in [loaded, *dataset.notes] if is_main else ():
+        print(message)
+    network = cache_graphs(network, config, runtime.device_target)
+    result = task.evaluate(network, dataset, arguments.output_dir if is_main else None)
+    if not is_main:
         return
     if arguments.output:
         write_text(arguments.output, json.dumps(result, indent=2) + "\n")

@@ -3,14 +3,15 @@
 import re
 from pathlib import Path
 
-from src.checkpoint import load_weights
 from src.command_line import add_overrides, add_weights, build_parser, read_config, run
 from src.config import dump_config
-from src.deploy import FILE_FORMATS, export
 from src.errors import UserError
-from src.inference import PROBABILITIES, SETTINGS
+from src.export.export import FILE_FORMATS, export
+from src.export.exported import PROBABILITIES, SETTINGS
+from src.files import refuse_existing
 from src.runtime import init_runtime
-from src.tasks import SCHEMAS, create_task
+from src.tasks import create_task
+from src.weights import load_weights
 
 
 def parse_arguments():
@@ -31,8 +32,20 @@ def parse_arguments():
     return parser.parse_intermixed_args()
 
 
+def check_signature(arguments, formats, signature, task_name):
+    """Raise `UserError` where the flags ask for what the task's network does not have."""
+    if arguments.file_format not in formats:
+        possible = ", ".join(formats)
+        raise UserError(f"--file_format {arguments.file_format}: is not for {task_name}, which has {possible}")
+    if arguments.softmax and signature.logit_classes is None:
+        given = ", ".join(signature.output_names)
+        raise UserError(f"--softmax: is for one output of logits, this network gives {given}")
+    if arguments.image_size and signature.has_fixed_size:
+        raise UserError("--image_size: this network's outputs are for one size, which data.image_size=N sets")
+
+
 def read_image_size(text):
-    """(height, width) from '192x256'."""
+    """Read (height, width) from '192x256'."""
     match = re.fullmatch(r"(\d+)x(\d+)", text)
     if not match:
         raise UserError(f"--image_size {text!r} is not of the form HxW, such as 192x256")
@@ -45,27 +58,25 @@ def main():
         raise UserError(f"--batch_size {arguments.batch_size} is out of range: at least 1")
     ending = f".{arguments.file_format.lower()}"
     path = Path(arguments.file_name.removesuffix(ending) + ending)
-    if path.exists() and not arguments.force:
-        raise UserError(f"{path}: exists; --force overwrites it")
-    config = read_config(arguments, SCHEMAS, arguments.overrides, arguments.checkpoint_path)
-    init_runtime(config.runtime.device_target, config.runtime.seed)
+    refuse_existing(path, arguments.force)
+    config = read_config(arguments, arguments.checkpoint_path)
+    init_runtime(config.runtime.device_target, config.runtime.seed, graph_mode=True)
     task = create_task(config)
+    signature = task.export_signature()
+    check_signature(arguments, task.formats, signature, config.task)
     network = task.build_network()
     print(load_weights(network, arguments.checkpoint_path, arguments.weights))
-    cell, inputs, outputs = task.build_export_network(network)
-    if arguments.softmax:
-        if outputs != ("logits",):
-            raise UserError(f"--softmax: is for one output of logits, this network gives {', '.join(outputs)}")
-        outputs = (PROBABILITIES,)
-    ((name, shape),) = inputs.items()
+
+    shape = signature.input_shape
     if arguments.image_size:
-        if task.has_fixed_size:
-            raise UserError("--image_size: this network's outputs are for one size, which data.image_size=N sets")
         shape = (shape[0], *read_image_size(arguments.image_size))
     batch = None if arguments.dynamic_batch else arguments.batch_size
     options = {"batch": batch, "softmax": arguments.softmax, "fold": arguments.fold_bn == "true"}
-    difference = export(cell, path, arguments.file_format, shape, notes={SETTINGS: dump_config(task.config)}, **options)
-    print(f"inputs: {name} {(batch or 'any', *shape)} float32; outputs: {', '.join(outputs)}")
+    notes = {SETTINGS: dump_config(config)}
+    cell = task.build_export_network(network)
+    difference = export(cell, path, arguments.file_format, shape, notes=notes, **options)
+    outputs = (PROBABILITIES,) if arguments.softmax else signature.output_names
+    print(f"inputs: {signature.input_name} {(batch or 'any', *shape)} float32; outputs: {', '.join(outputs)}")
     checked = "not loaded back here" if difference is None else f"loaded back: differs by {difference:.1e} at most"
     print(f"exported {path} ({path.stat().st_size / 1e6:.1f} MB), {checked}")
 

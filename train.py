@@ -4,13 +4,15 @@ import shlex
 import sys
 from pathlib import Path
 
-from src.checkpoint import load_weights
 from src.command_line import DEFAULT_CONFIG, INTERRUPTED, add_overrides, add_preference, build_parser, read_config, run
-from src.config import dump_config, load_config
-from src.run_folder import AUTO, RunFolder, find_run, new_folder
-from src.runtime import init_runtime, wait_for_ranks
+from src.config import check_same_settings, dump_config, load_config
+from src.runtime import init_runtime
+from src.settings import with_class_names
 from src.tasks import SCHEMAS, create_task
-from src.training import Training, check_same_settings
+from src.training.run import train
+from src.training.run_folder import AUTO, RunFolder, find_run, new_folder
+from src.training.setup import build_run, describe_batch
+from src.weights import load_weights
 
 
 def parse_arguments():
@@ -43,39 +45,36 @@ def choose_folder(arguments):
 def main():
     arguments = parse_arguments()
     folder, checkpoint = choose_folder(arguments)
-    config = read_config(arguments, SCHEMAS, arguments.overrides)
+    config = read_config(arguments)
     runtime = init_runtime(config.runtime.device_target, config.runtime.seed, config.runtime.graph_mode)
+    train_data = create_task(config).build_dataset("train", runtime.ranks)
+    config = with_class_names(config, train_data.class_names)
     task = create_task(config)
-    train_data, val_data = task.build_dataset("train", runtime), task.build_dataset("val", runtime)
+    val_data = task.build_dataset("val", runtime.ranks)
+    messages = [*train_data.notes, *val_data.notes]
     network = task.build_network()
-    messages = []
     if arguments.pre_trained and not checkpoint:  # a run that goes on has weights of its own
         messages.append(load_weights(network, arguments.pre_trained, arguments.weights, arguments.finetune))
 
-    training = Training(task, runtime, network, train_data.get_dataset_size())
+    training = build_run(task, config, runtime, network, train_data)
+    history = training.history
     if checkpoint:
-        messages += check_same_settings(load_config(folder.config, SCHEMAS), task.config)
+        messages += check_same_settings(load_config(folder.config, SCHEMAS), config)
         training.state.restore(checkpoint)
-        messages.append(f"resumed from {checkpoint}: epoch {training.history.epoch}, batch {training.history.step}")
-    messages.append(f"{config.network.name}: {training.epochs} epochs of {training.history.steps_per_epoch} batches")
-    messages += [training.describe(), f"run in {folder.path}"]
-    wait_for_ranks()  # all have looked for the folder before one makes it
-    if runtime.is_main:
-        folder.make()
-        folder.write_settings(dump_config(task.config), shlex.join(["python", *sys.argv]))
-        if checkpoint:
-            folder.write_metrics(training.history.rows)  # a killed run may have saved more than it wrote
-        for message in messages:
-            print(message)
-            folder.log(message)
+        messages.append(f"resumed from {checkpoint}: epoch {history.epoch}, batch {history.batch}")
+    messages.append(f"{config.network.name}: {training.epochs} epochs of {history.batches_per_epoch} batches")
+    messages += [describe_batch(config, runtime), f"run in {folder.path}"]
+    runtime.ranks.wait()  # all have looked for the folder before one makes it
+    if runtime.ranks.is_main:
+        folder.begin(dump_config(config), shlex.join(["python", *sys.argv]), history.rows, messages)
 
     try:
-        training.run(training.build_callbacks(folder, val_data))
+        is_whole = train(training, folder, val_data)
     except KeyboardInterrupt:
-        training.history.interrupted = True
-    if not runtime.is_main:
+        is_whole = history.epoch == training.epochs
+    if not runtime.ranks.is_main:
         return
-    if training.history.interrupted and training.history.epoch < training.epochs:
+    if not is_whole:
         print(f"interrupted; --resume {folder.path} goes on from {folder.last}", file=sys.stderr)
         sys.exit(INTERRUPTED)
     print(f"evaluate with: {folder.evaluation_command()}")

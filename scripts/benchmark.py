@@ -1,7 +1,7 @@
 """Time GhostNetV2 in every runtime that is installed here: python scripts/benchmark.py
 
 Each measurement is a process of its own; rounds of all of them alternate, so that a busy moment hits every one.
-Without options: inference. --train: a training step. --pipeline: input pipelines, on the pictures of --data_url.
+Without options: inference. --train: a training step. --pipeline: input pipelines, on the images of --data_url.
 """
 
 import argparse
@@ -17,56 +17,20 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+SCRIPTS = Path(__file__).resolve().parent
+sys.path[:0] = [str(SCRIPTS.parent), str(SCRIPTS)]
 # without what `src` sets for MindSpore and Pillow, so that the others run as they do by themselves
 ENVIRONMENT = dict(os.environ)
 
-from src.checkpoint import write_text
+from benchmark_tables import FILES, PIPELINES, RUNTIMES, show_network, show_pipelines
+
+from src.architecture import VARIANTS
 from src.command_line import DEFAULT_CONFIG, run
 from src.errors import UserError
-from src.ghostnetv2 import VARIANTS
-from src.porting import TIMM_NAMES
+from src.files import write_text
+from src.weights.names import TIMM_NAMES
 
-WORKER = Path(__file__).resolve().parent / "benchmark_worker.py"
-REFERENCES = ("timm", "mindspore")  # the time of the first that is there, over another's, is the ratio
-
-RUNTIMES = (
-    # key, worker's name, batch is open, packages it needs, label
-    ("mindspore", "mindspore", False, ("mindspore",), "MindSpore, graph mode"),
-    ("mindir", "mindir", False, ("mindspore",), "MindSpore, MINDIR (folded)"),
-    ("onnx", "onnx", False, ("onnx", "onnxruntime"), "ONNX Runtime, this project's file"),
-    ("onnx_any", "onnx", True, ("onnx", "onnxruntime"), "ONNX Runtime, this project's, any batch"),
-    ("timm", "timm", False, ("timm",), "PyTorch, timm, eager"),
-    ("timm_compiled", "timm_compiled", False, ("timm",), "PyTorch, timm, torch.compile"),
-    ("timm_onnx", "timm_onnx", False, ("timm", "onnxruntime"), "ONNX Runtime, timm's file"),
-    ("timm_onnx_any", "timm_onnx", True, ("timm", "onnxruntime"), "ONNX Runtime, timm's, any batch"),
-    ("openvino", "openvino", False, ("timm", "openvino"), "OpenVINO, timm's file"),
-)
-FILES = {
-    "mindspore": "safetensors",
-    "timm": "safetensors",
-    "timm_compiled": "safetensors",
-    "mindir": "{batch}.mindir",
-    "onnx": "{batch}.onnx",
-    "onnx_any": "any.onnx",
-    "timm_onnx": "{batch}.timm.onnx",
-    "timm_onnx_any": "any.timm.onnx",
-    "openvino": "{batch}.timm.onnx",
-}
-FILE_PAIRS = (  # ratios that are this project's aim
-    ("onnx", "timm_onnx"),
-    ("onnx_any", "timm_onnx_any"),
-    ("onnx", "openvino"),
-)
-PIPELINES = (
-    ("train:threads", ("mindspore",), "training, this project, threads"),
-    ("train:processes", ("mindspore",), "training, this project, processes"),
-    ("train:timm", ("timm",), "training, timm"),
-    ("val:threads", ("mindspore",), "evaluation, this project, threads"),
-    ("val:processes", ("mindspore",), "evaluation, this project, processes"),
-    ("val:mindspore", ("mindspore",), "evaluation, this project, MindSpore's resize"),
-    ("val:timm", ("timm",), "evaluation, timm"),
-)
+WORKER = SCRIPTS / "benchmark_worker.py"
 PACKAGES = ("mindspore", "torch", "timm", "onnxruntime", "openvino")
 
 
@@ -88,10 +52,10 @@ def parse_arguments():
     parser.add_argument("--threads", type=int, metavar="N", help="default: what each runtime takes by itself")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="processes for each measurement")
     parser.add_argument("--runs", type=int, default=30, metavar="N", help="timed calls of a process, at batch 1")
-    parser.add_argument("--data_url", metavar="DIR", help="folder of pictures for --pipeline")
+    parser.add_argument("--data_url", metavar="DIR", help="folder of images for --pipeline")
     parser.add_argument("--config", default=str(DEFAULT_CONFIG), metavar="FILE", help="augmentation of --pipeline")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), metavar="N", help="of a pipeline")
-    parser.add_argument("--samples", type=int, default=3200, metavar="N", help="pictures in a pass of a pipeline")
+    parser.add_argument("--samples", type=int, default=3200, metavar="N", help="images in a pass of a pipeline")
     parser.add_argument("--json", metavar="FILE", help="write all figures, new file")
     return parser.parse_args()
 
@@ -210,56 +174,10 @@ def benchmark_network(arguments, network, kind, folder):
     return {"network": network, **facts, "rows": rows}, notes
 
 
-def ratio(rows, key, reference, batch):
-    """How many times as fast as the reference; None where one is not there."""
-    times = [rows.get(name, {}).get(batch, {}).get("ms") for name in (reference, key)]
-    return times[0] / times[1] if all(times) else None
-
-
-def show_network(result, arguments, kind):
-    """Lines of a Markdown table."""
-    rows, batches = result["rows"], arguments.batch_sizes
-    reference = next((key for key in REFERENCES if key in rows), next(iter(rows)))
-    labels = {row[0]: row[4] for row in RUNTIMES}
-    size = arguments.image_size
-    yield (
-        f"**{result['network']}**: {result['parameters']:,} parameters, {result['multiply_adds'] / 1e6:.1f} M "
-        f"multiply-adds at {size}x{size}. {'Training step' if kind == 'train' else 'Inference'}, "
-        f"{arguments.threads or 'default'} threads; ratio to {labels[reference]}, above 1 is faster.\n"
-    )
-    heads = [f"batch {batch}: ms | quartiles | images/s | ratio" for batch in batches]
-    yield "| runtime | file, MB | " + " | ".join(heads) + (" | difference |" if kind == "infer" else " |")
-    yield "| --- | --- |" + " --- | --- | --- | --- |" * len(batches) + (" --- |" if kind == "infer" else "")
-    for key, figures in rows.items():
-        cells = [labels[key], f"{figures[batches[0]]['file_mb']:.1f}"]
-        for batch in batches:
-            cells += _cells(figures[batch], batch, ratio(rows, key, reference, batch))
-        if kind == "infer":
-            worst = [figures[batch]["difference"] for batch in batches if figures[batch]["difference"] is not None]
-            cells.append(f"{max(worst):.0e}" if worst and key != next(iter(rows)) else "")
-        yield "| " + " | ".join(cells) + " |"
-    for ours, theirs in FILE_PAIRS if kind == "infer" else ():
-        ratios = {batch: ratio(rows, ours, theirs, batch) for batch in batches}
-        if all(ratios.values()):
-            text = ", ".join(f"{value:.2f} at batch {batch}" for batch, value in ratios.items())
-            yield f"\n{labels[ours]}, ratio to {labels[theirs]}: {text}."
-
-
-def _cells(figures, batch, speed):
-    if "failed" in figures:
-        return [figures["failed"].replace("|", "/"), "", "", ""]
-    return [
-        f"{figures['ms']:.2f}",
-        f"{figures['low']:.2f} to {figures['high']:.2f}",
-        f"{1000 * batch / figures['ms']:.0f}",
-        "" if speed is None else f"{speed:.2f}",
-    ]
-
-
 def benchmark_pipelines(arguments):
     """{pipeline: {'images_per_second': all rounds, 'median'}}, notes."""
     if not arguments.data_url or not Path(arguments.data_url).is_dir():
-        raise UserError("--pipeline: needs --data_url, a folder of pictures")
+        raise UserError("--pipeline: needs --data_url, a folder of images")
     options = {name: getattr(arguments, name) for name in ("data_url", "config", "samples", "workers")}
     options["batch"] = arguments.batch_sizes[0]
     notes = [f"not measured: {label} (not installed: {needs[0]})" for _, needs, label in PIPELINES if missing(needs)]
@@ -273,22 +191,6 @@ def benchmark_pipelines(arguments):
         speeds = sorted(outcome["images_per_second"] for outcome in outcomes)
         rows[name] = {"images_per_second": speeds, "median": statistics.median(speeds)}
     return rows, notes
-
-
-def show_pipelines(rows, arguments):
-    """Lines of a Markdown table."""
-    yield f"Input pipelines, {arguments.workers} workers, batches of {arguments.batch_sizes[0]}; ratio to timm's.\n"
-    yield "| pipeline | images/s | range | ratio |\n| --- | --- | --- | --- |"
-    for name, _, label in PIPELINES:
-        row = rows.get(name)
-        if row is None:
-            continue
-        if "failed" in row:
-            yield f"| {label} | {row['failed'].replace('|', '/')} | | |"
-            continue
-        speeds, base = row["images_per_second"], rows.get(f"{name.split(':')[0]}:timm", {}).get("median")
-        speed = f"{row['median'] / base:.2f}" if base else ""
-        yield f"| {label} | {row['median']:.0f} | {speeds[0]:.0f} to {speeds[-1]:.0f} | {speed} |"
 
 
 def main():

@@ -1,6 +1,7 @@
-"""Input pipelines of scripts/benchmark.py: this project's and timm's on the same pictures, with the same settings."""
+"""Input pipelines of scripts/benchmark.py: this project's and timm's on the same images, with the same settings."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ WARM_UP = 0.2  # share of the batches that are not timed: workers start, queues 
 
 
 def measure_pipeline(name, options) -> dict:
-    """Images per second of one pass over the pictures.
+    """Images per second of one pass over the images.
 
     Args:
         name: 'train' or 'val', a colon, and one of 'threads', 'processes', 'mindspore' (val only) and 'timm'.
@@ -19,11 +20,11 @@ def measure_pipeline(name, options) -> dict:
     if kind == "timm":
         import timm.data  # noqa: F401 - loads Pillow before `src` sets its environment
     from src.config import load_config
-    from src.images import find_images
+    from src.data.images import find_images
     from src.tasks import SCHEMAS
 
     config = load_config(options["config"], SCHEMAS)
-    found = find_images(Path(options["data_url"]))
+    found, _ = find_images(Path(options["data_url"]))
     paths = [found[index % len(found)] for index in range(options["samples"])]
     build = timm_batches if kind == "timm" else own_batches
     batches = build(config, paths, split, kind, options)
@@ -39,31 +40,22 @@ def measure_pipeline(name, options) -> dict:
 
 def own_batches(config, paths, split, kind, options):
     """Batches of this project's pipeline."""
-    from src.classification.augment import MindSporeCenterCrop
-    from src.classification.dataset import LoadSample
+    from src.classification.dataset import LoadImage
     from src.classification.random_erasing import RandomErasing
     from src.classification.task import ClassificationTask
-    from src.pipeline import build_batches
-    from src.samples import Samples
+    from src.data.pipeline import build_batches
+    from src.data.sampler import EpochSampler
 
     data, augment, training = config.data, config.augment, split == "train"
-    transform = ClassificationTask(config).build_transform(training)
-    if kind == "mindspore":
-        transform = MindSporeCenterCrop(data.image_size, data.eval_resize, data.interpolation)
-    finish = []
+    decoder = "mindspore" if kind == "mindspore" else "pillow"
+    data = replace(data, workers=options["workers"], worker_processes=kind == "processes", eval_decoder=decoder)
+    transform = ClassificationTask(replace(config, data=data)).build_transform(training)
+    erase = []
     if training and augment.erase_probability > 0:
-        finish.append(RandomErasing(augment.erase_probability, augment.erase_mode))
-    dataset = build_batches(
-        Samples(np.zeros(len(paths), np.int32), shuffle=training),
-        LoadSample(paths, transform, seed=0),
-        ["image", "label", "key"],
-        options["batch"],
-        data.mean,
-        data.std,
-        finish,
-        options["workers"],
-        kind == "processes",
-    )
+        erase.append(RandomErasing(augment.erase_probability, augment.erase_mode, seed=0))
+    sampler = EpochSampler(np.zeros(len(paths), np.int32), seed=0, shuffle=training, rank=0, ranks=1)
+    load, columns = LoadImage(paths, transform, 0, None), ["image", "label", "key"]
+    dataset = build_batches(sampler, load, columns, options["batch"], data, erase)
     for row in dataset.create_tuple_iterator(num_epochs=1, output_numpy=True):
         yield row[0]
 
@@ -74,7 +66,7 @@ def timm_batches(config, paths, split, kind, options):
     import torch
     from PIL import Image
 
-    class Pictures(torch.utils.data.Dataset):
+    class Images(torch.utils.data.Dataset):
         transform = None  # timm's loader sets it
 
         def __len__(self):
@@ -101,6 +93,6 @@ def timm_batches(config, paths, split, kind, options):
         )
     else:
         shared.update(crop_pct=data.image_size / data.eval_resize, interpolation=data.interpolation)
-    loader = timm.data.create_loader(Pictures(), (3, data.image_size, data.image_size), **shared)
+    loader = timm.data.create_loader(Images(), (3, data.image_size, data.image_size), **shared)
     for images, _ in loader:
         yield images

@@ -45,7 +45,7 @@ def start_mindspore(options):
     prepare_environment()
     import mindspore
 
-    init_runtime(options.get("device_target"), SEED)
+    init_runtime(options.get("device_target"), SEED, graph_mode=True)
     if options["threads"]:
         mindspore.set_context(runtime_num_threads=options["threads"])
     return mindspore
@@ -62,8 +62,8 @@ def start_torch(options):
 
 def build_mindspore(options):
     """The network with the weights of `prepare`."""
-    from src.checkpoint import load_weights
     from src.ghostnetv2 import create_network
+    from src.weights import load_weights
 
     network = create_network(options["network"], dropout=0.0)
     load_weights(network, file_of(options, "safetensors"))
@@ -74,7 +74,7 @@ def build_timm(options):
     import timm
     from safetensors.torch import load_file
 
-    from src.porting import TIMM_NAMES
+    from src.weights.names import TIMM_NAMES
 
     model = timm.create_model(TIMM_NAMES[options["network"]], drop_rate=0.0)
     model.load_state_dict(load_file(file_of(options, "safetensors")))
@@ -86,10 +86,10 @@ def prepare_mindspore(options):
     mindspore = start_mindspore(options)
     from port_weights import to_pytorch
 
-    from src.checkpoint import write_weights
-    from src.complexity import count_multiply_adds, count_parameters
-    from src.deploy import export
+    from src.export.export import export
     from src.ghostnetv2 import create_network
+    from src.layers.complexity import count_multiply_adds, count_parameters
+    from src.weights import write_weights
 
     network = create_network(options["network"], dropout=0.0).set_train(False)
     generator = np.random.default_rng(SEED)
@@ -193,13 +193,16 @@ def train_mindspore(options):
     from mindspore import Tensor
 
     from src.classification.loss import ClassificationLoss
-    from src.optim import build_optimizer
-    from src.train_step import TrainStep
+    from src.ranks import Ranks
+    from src.settings import OptimizerSettings
+    from src.training.optim import build_optimizer
+    from src.training.step import TrainStep
 
     network = build_mindspore(options)
-    rates = [TRAINING_RATE] * 10_000
-    optimizer = build_optimizer(network.trainable_params(), "sgd", rates, 1e-5, 0.9, (0.9, 0.999), 1e-8)
-    step = TrainStep(ClassificationLoss(network, 0.0), optimizer).set_train()
+    settings = OptimizerSettings(name="sgd", momentum=0.9, weight_decay=1e-5)
+    optimizer = build_optimizer(network.trainable_params(), [TRAINING_RATE] * 10_000, settings)
+    loss = ClassificationLoss(network, 0.0)
+    step = TrainStep(loss, optimizer, 0.0, 1, "none", 1.0, None, Ranks(), seed=0).set_train()
     x, labels = Tensor(images(options)), Tensor(np.arange(options["batch"], dtype=np.int32))
     return lambda: step(x, labels).asnumpy()
 

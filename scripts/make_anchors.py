@@ -1,4 +1,4 @@
-"""Print anchors for a data set's boxes: python scripts/make_anchors.py instances_train2017.json --image_size 320
+"""Print anchors for a dataset's boxes: python scripts/make_anchors.py instances_train2017.json --image_size 320
 
 The last line is for the `anchors` setting of a detection configuration.
 """
@@ -20,7 +20,7 @@ from src.errors import UserError
 def read_sizes(path, image_size):
     """Widths and heights (N, 2) of the boxes in a COCO annotation file, resized as in training.
 
-    A picture's longer side becomes `image_size`. Crowds and boxes without an area are left out.
+    An image's longer side becomes `image_size`. Crowds and boxes without an area are left out.
 
     Raises:
         UserError: if the file is not of that kind.
@@ -44,7 +44,7 @@ def read_sizes(path, image_size):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("annotations", type=Path, metavar="FILE", help="COCO annotations of the training pictures")
+    parser.add_argument("annotations", type=Path, metavar="FILE", help="COCO annotations of the training images")
     parser.add_argument("--image_size", type=int, default=ANCHOR_IMAGE_SIZE, help="side of the network's input, pixels")
     arguments = parser.parse_args()
     if arguments.image_size < 1:

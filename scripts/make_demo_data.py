@@ -1,10 +1,10 @@
-"""Write scikit-learn's 1,797 handwritten digits as a data set: python scripts/make_demo_data.py data/digits
+"""Write scikit-learn's 1,797 handwritten digits as a dataset: python scripts/make_demo_data.py data/digits
 
-They are grey pictures of 8x8 pixels, of the UCI "Optical Recognition of Handwritten Digits" test set, split at random
+They are grey images of 8x8 pixels, of the UCI "Optical Recognition of Handwritten Digits" test set, split at random
 with a fixed seed into 1,437 for training and 360 for validation. The layout depends on the task:
 
 - classification: train/<digit>/*.png and val/<digit>/*.png;
-- detection: COCO's, 200 and 50 pictures with up to 5 enlarged digits on each;
+- detection: COCO's, 200 and 50 images with up to 5 enlarged digits on each;
 - segmentation: ADE20K's, 119 and 30 canvases of 12 digits each, whose squares are the classes 1 (digit 0) to 10.
 """
 
@@ -25,7 +25,7 @@ WHITE = 16  # grey levels in the data are 0 to 16
 VAL_IMAGES = 360
 SEED = 0
 CLASSES = 10
-DETECTION_PICTURES = {"train2017": 200, "val2017": 50}
+DETECTION_IMAGES = {"train2017": 200, "val2017": 50}
 CANVAS = (128, 96)  # width and height in pixels
 MAX_DIGITS = 5
 DIGIT_SIDES = (20, 41)  # range of an enlarged digit's side in pixels, the second excluded
@@ -35,7 +35,7 @@ CELL, CELL_SIDES = 40, (26, 41)  # pixels of its cells; range of a digit's side,
 
 
 def load_split_digits():
-    """Pictures uint8 (N, 8, 8), their digits (N,), and bool (N,): whether each is for validation."""
+    """Images uint8 (N, 8, 8), their digits (N,), and bool (N,): whether each is for validation."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -45,7 +45,7 @@ def load_split_digits():
 
 
 def write_digits(folder: Path) -> None:
-    """Write all pictures below `folder`, a folder a class."""
+    """Write all images below `folder`, a folder a class."""
     for index, (pixels, label, is_val) in enumerate(zip(*load_split_digits())):
         path = folder / ("val" if is_val else "train") / str(label) / f"{index:04d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,11 +53,11 @@ def write_digits(folder: Path) -> None:
 
 
 def write_detection(folder: Path) -> None:
-    """Write pictures with several digits below `folder`, in COCO's layout."""
+    """Write images with several digits below `folder`, in COCO's layout."""
     images, labels, is_val = load_split_digits()
     categories = [{"id": digit + 1, "name": str(digit)} for digit in range(CLASSES)]
     generator = np.random.default_rng(SEED)
-    for name, count in DETECTION_PICTURES.items():
+    for name, count in DETECTION_IMAGES.items():
         (folder / name).mkdir(parents=True)
         chosen = np.flatnonzero(is_val == (name == "val2017"))
         content = {"images": [], "annotations": [], "categories": categories}
@@ -98,23 +98,23 @@ def overlap(box, other) -> bool:
 
 def write_segmentation(folder: Path) -> None:
     """Write canvases of digits and their masks below `folder`; the digits that do not fill one are left out."""
-    pictures, digits, is_val = load_split_digits()
+    images, digits, is_val = load_split_digits()
     count = GRID[0] * GRID[1]
     for split, chosen in (("training", ~is_val), ("validation", is_val)):
         indices = np.flatnonzero(chosen)
         for number in range(len(indices) // count):
             part = indices[number * count : (number + 1) * count]
-            canvas, mask = draw_canvas(pictures[part], digits[part], np.random.default_rng((SEED, int(part[0]))))
+            canvas, mask = draw_canvas(images[part], digits[part], np.random.default_rng((SEED, int(part[0]))))
             for kind, content in (("images", canvas), ("annotations", mask)):
                 path = folder / kind / split / f"{number:03d}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(content).save(path)
 
 
-def draw_canvas(pictures, digits, generator):
+def draw_canvas(images, digits, generator):
     """Grey canvas and mask, uint8 (H, W): each digit in a cell of `GRID`, at a random size and place."""
     canvas, mask = np.zeros((2, GRID[0] * CELL, GRID[1] * CELL), np.uint8)
-    for place, (pixels, digit) in enumerate(zip(pictures, digits)):
+    for place, (pixels, digit) in enumerate(zip(images, digits)):
         side = int(generator.integers(*CELL_SIDES))
         top, left = CELL * np.array(divmod(place, GRID[1])) + generator.integers(0, CELL - side + 1, 2)
         square = slice(top, top + side), slice(left, left + side)
@@ -129,7 +129,7 @@ WRITERS = {"classification": write_digits, "detection": write_detection, "segmen
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, nargs="?", default=Path("data/digits"), help="folder to make")
-    parser.add_argument("--task", choices=WRITERS, default="classification", help="what the data set is for")
+    parser.add_argument("--task", choices=WRITERS, default="classification", help="what the dataset is for")
     arguments = parser.parse_args()
     folder = arguments.folder
     if folder.exists():

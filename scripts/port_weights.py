@@ -18,11 +18,13 @@ from mindspore import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from src import VERSION
-from src.checkpoint import PREFERENCES, WeightsFile, atomic_path, compare, read_weights, write_text, write_weights
 from src.command_line import run
 from src.errors import UserError
+from src.files import atomic_path, refuse_existing, write_text
 from src.ghostnetv2 import create_network
-from src.porting import BATCH_COUNTER, TIMM_NAMES, is_batch_norm_mean, to_pytorch_name
+from src.weights import read_weights, write_weights
+from src.weights.files import PREFERENCES, WeightsFile, compare, set_parameters
+from src.weights.names import BATCH_COUNTER, TIMM_NAMES, is_batch_norm_mean, to_pytorch_name
 
 MINDSPORE_ENDINGS = (".ckpt", ".safetensors")
 PYTORCH_ENDINGS = (".pth", ".pth.tar", ".bin", ".safetensors")
@@ -82,8 +84,7 @@ def check_logits(file: WeightsFile, network):
 def main():
     arguments = parse_arguments()
     source, target = arguments.input, arguments.output
-    if target.exists() and not arguments.force:
-        raise UserError(f"{target}: exists; --force overwrites it")
+    refuse_existing(target, arguments.force)
     file = read_weights(source, arguments.weights)
     endings = MINDSPORE_ENDINGS if file.from_pytorch else PYTORCH_ENDINGS
     if not target.name.endswith(endings):
@@ -96,8 +97,7 @@ def main():
     problems = compare(parameters, file.weights)
     if problems:
         raise UserError(f"{source}: holds {file.identity}, but {'; '.join(problems)}")
-    for name, value in file.weights.items():
-        parameters[name].set_data(Tensor(np.asarray(value, np.float32)))
+    set_parameters(parameters, file.weights)
 
     ported = file.weights if file.from_pytorch else to_pytorch(file.weights)
     (write_weights if file.from_pytorch else write_pytorch)(ported, target)

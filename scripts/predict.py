@@ -1,34 +1,65 @@
-"""Predict pictures: python scripts/predict.py IMAGE_OR_FOLDER... --checkpoint_path FILE"""
+"""Predict images: python scripts/predict.py IMAGE_OR_FOLDER... --checkpoint_path FILE"""
 
+import re
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from src.command_line import add_weights, build_parser, read_config, run
-from src.images import find_images
-from src.inference import load_network
+from src.data.images import describe_others, find_images
+from src.errors import UserError
+from src.inference.loading import cache_graphs, load_network
 from src.runtime import init_runtime
-from src.tasks import SCHEMAS, create_task
+from src.tasks import create_task
 
 
 def parse_arguments():
     parser = build_parser(__doc__)
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="pictures, or folders of pictures")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="images, or folders of images")
     add_weights(parser)
     parser.add_argument("--output_dir", metavar="DIR", help="folder for drawings, for tasks that draw")
-    parser.add_argument("--set", nargs="*", default=[], metavar="section.key=value", help="settings to change")
-    return parser.parse_args()
+    parser.add_argument(
+        "--set", nargs="*", default=[], metavar="section.key=value", help="settings to change; as well at the end"
+    )
+    arguments = parser.parse_intermixed_args()
+    arguments.overrides = [*arguments.set, *filter(is_override, arguments.images)]
+    arguments.images = [name for name in arguments.images if not is_override(name)]
+    if not arguments.images:
+        parser.error("no IMAGE is given")
+    return arguments
+
+
+def is_override(text):
+    """Whether an argument is a setting, `section.key=value`, and not the name of a file."""
+    return re.match(r"\w+(\.\w+)+=", text) is not None and not Path(text).exists()
+
+
+def list_images(names):
+    """Paths of all images that the names of files and folders stand for, and lines about what is left out."""
+    paths, notes = [], []
+    for path in map(Path, names):
+        if path.is_dir():
+            found, others = find_images(path)
+            notes += describe_others(path, others)
+        elif path.exists():
+            found = [path]
+        else:
+            raise UserError(f"{path}: no such file or folder")
+        paths += found
+    return paths, notes
 
 
 def main():
     arguments = parse_arguments()
-    config = read_config(arguments, SCHEMAS, arguments.set, arguments.checkpoint_path)
-    paths = [path for name in arguments.images for path in find_images(Path(name))]
-    init_runtime(**vars(config.runtime))
+    config = read_config(arguments, arguments.checkpoint_path)
+    paths, notes = list_images(arguments.images)
+    runtime = init_runtime(config.runtime.device_target, config.runtime.seed, config.runtime.graph_mode)
     task = create_task(config)
     network, loaded = load_network(task, arguments.checkpoint_path, arguments.weights)
-    print(loaded)
+    network = cache_graphs(network, config, runtime.device_target)
+    for line in (loaded, *notes):
+        print(line)
     for line in task.predict(network, paths, arguments.output_dir):
         print(line)
 

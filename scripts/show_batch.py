@@ -1,6 +1,6 @@
 """Draw what the network sees: python scripts/show_batch.py --config FILE --data_url DIR
 
-The pictures are those of a batch after decoding, cropping and all augmentation, with their class names, brought
+The images are those of a batch after decoding, cropping and all augmentation, with their class names, brought
 back from normalised values to colours.
 """
 
@@ -15,21 +15,21 @@ from matplotlib.figure import Figure
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.checkpoint import atomic_path
 from src.command_line import DEFAULT_CONFIG, add_overrides, build_parser, read_config, run
 from src.errors import UserError
-from src.runtime import Runtime
-from src.tasks import SCHEMAS, create_task
+from src.files import atomic_path, refuse_existing
+from src.ranks import Ranks
+from src.tasks import create_task
 
-TITLE_LENGTH = 22  # characters that fit over a picture
-CELL = (1.6, 1.8)  # width and height of a picture and its title in inches
+TITLE_LENGTH = 22  # characters that fit over an image
+CELL = (1.6, 1.8)  # width and height of an image and its title in inches
 
 
 def parse_arguments():
     parser = build_parser(__doc__.splitlines()[0])
-    parser.add_argument("--split", choices=("train", "val"), default="train", help="which pictures")
-    parser.add_argument("--rows", type=int, default=4, metavar="N", help="rows of pictures at most")
-    parser.add_argument("--columns", type=int, default=8, metavar="N", help="pictures in a row")
+    parser.add_argument("--split", choices=("train", "val"), default="train", help="which images")
+    parser.add_argument("--rows", type=int, default=4, metavar="N", help="rows of images at most")
+    parser.add_argument("--columns", type=int, default=8, metavar="N", help="images in a row")
     parser.add_argument("--output", default="batch.png", metavar="FILE", help="drawing to write")
     parser.add_argument("--force", action="store_true", help="overwrite an existing file")
     add_overrides(parser)
@@ -42,19 +42,20 @@ def parse_arguments():
 
 def read_samples(config, split, count):
     """The first `count` or fewer (colours (H, W, 3) in [0, 1], class name) of a split's first epoch."""
-    # the pictures do not depend on the batch, and batches of one are enough for any data set
+    # the images do not depend on the batch, and batches of one are enough for any dataset
     train = dataclasses.replace(config.train, batch_size=1, accumulation_steps=1)
     evaluation = dataclasses.replace(config.evaluation, batch_size=1)
     task = create_task(dataclasses.replace(config, train=train, evaluation=evaluation))
-    dataset = task.build_dataset(split, Runtime("CPU"))
-    batches = dataset.create_tuple_iterator(num_epochs=1, output_numpy=True)
+    dataset = task.build_dataset(split, Ranks())
+    names = dataset.class_names or task.class_names()
+    batches = dataset.pipeline().create_tuple_iterator(num_epochs=1, output_numpy=True)
     for images, labels, *_ in itertools.islice(batches, count):
         pixels = images[0].transpose(1, 2, 0) * config.data.std + config.data.mean  # (3, H, W) -> (H, W, 3)
-        yield np.clip(pixels, 0, 1), task.class_names()[labels[0]]
+        yield np.clip(pixels, 0, 1), names[labels[0]]
 
 
 def draw(samples, columns):
-    """A figure of the pictures with their titles, `columns` in a row."""
+    """A figure of the images with their titles, `columns` in a row."""
     rows = -(-len(samples) // columns)
     figure = Figure(figsize=(columns * CELL[0], rows * CELL[1]), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -70,16 +71,15 @@ def draw(samples, columns):
 def main():
     arguments = parse_arguments()
     path = Path(arguments.output)
-    if path.exists() and not arguments.force:
-        raise UserError(f"{path}: exists; --force overwrites it")
-    config = read_config(arguments, SCHEMAS, arguments.overrides)
+    refuse_existing(path, arguments.force)
+    config = read_config(arguments)
     if config.task != "classification":
         raise UserError(f"task: {config.task} has no classes to show, only classification has")
     samples = list(read_samples(config, arguments.split, arguments.rows * arguments.columns))
     figure = draw(samples, arguments.columns)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=150, format="png")
-    print(f"wrote {path}: {len(samples)} pictures of {arguments.split}")
+    print(f"wrote {path}: {len(samples)} images of {arguments.split}")
 
 
 if __name__ == "__main__":

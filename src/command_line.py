@@ -6,17 +6,20 @@ import re
 import sys
 from pathlib import Path
 
-from src.checkpoint import PREFERENCES, read_weights
+from src.architecture import IMAGENET_CLASSES
 from src.config import load_config, parse_override
 from src.errors import UserError
-from src.inference import SETTINGS, is_exported, read_notes
-from src.porting import Identity
+from src.export.exported import SETTINGS, is_exported, read_notes
 from src.runtime import DEVICE_TARGETS
+from src.tasks import SCHEMAS
+from src.training.run_folder import RUN_CONFIG
+from src.weights import read_weights
+from src.weights.files import PREFERENCES
+from src.weights.names import Identity
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "classification"
 DEFAULT_CONFIG = CONFIGS / "ghostnetv2_1x_imagenet.yaml"
 OFFICIAL_PORT_CONFIG = CONFIGS / "ghostnetv2_1x_imagenet_mindspore.yaml"  # its resize is another one
-RUN_CONFIG = "config.yaml"  # the settings of a run, kept beside its checkpoints
 INTERRUPTED = 130
 
 # flags that are settings under another name: those of the official port
@@ -24,35 +27,35 @@ FLAG_KEYS = {"device_target": "runtime.device_target", "data_url": "data.path", 
 
 
 def build_parser(description: str) -> argparse.ArgumentParser:
-    """Parser with the flags that every entry point has."""
+    """Build a parser with the flags that every entry point has."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--config", metavar="FILE", help="settings (YAML); default: those of the checkpoint's run")
-    parser.add_argument("--data_url", metavar="DIR", help="data set folder")
+    parser.add_argument("--data_url", metavar="DIR", help="dataset folder")
     parser.add_argument("--device_target", choices=DEVICE_TARGETS, help="default: the best that is there")
     parser.add_argument("--num_classes", type=int, metavar="N", help="classes of the network")
     return parser
 
 
 def add_weights(parser: argparse.ArgumentParser) -> None:
-    """`--checkpoint_path` and which of its weights."""
+    """Add `--checkpoint_path`, and which of its weights to take."""
     parser.add_argument("--checkpoint_path", required=True, metavar="FILE", help="weights, of MindSpore or PyTorch")
     add_preference(parser)
 
 
 def add_preference(parser: argparse.ArgumentParser) -> None:
-    """`--weights`, for files that hold averaged and plain ones."""
+    """Add `--weights`, for files that hold averaged and plain ones."""
     parser.add_argument("--weights", choices=PREFERENCES, default="ema", help="which, where a file has both")
 
 
 def add_overrides(parser: argparse.ArgumentParser) -> None:
-    """`section.key=value` arguments at the end of the line."""
+    """Add the `section.key=value` arguments at the end of the line."""
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings to change")
 
 
-def read_config(arguments, schemas, overrides, checkpoint_path=None):
-    """The checked settings that the command line asks for.
+def read_config(arguments, checkpoint_path=None):
+    """Read and check the settings that the command line asks for.
 
     Without `--config`, those that an exported file holds, else those that a run left beside its checkpoint, else
     `OFFICIAL_PORT_CONFIG` for a checkpoint of the official MindSpore port, else `DEFAULT_CONFIG`.
@@ -67,7 +70,8 @@ def read_config(arguments, schemas, overrides, checkpoint_path=None):
         for flag, key in FLAG_KEYS.items()
         if getattr(arguments, flag) is not None
     ]
-    return load_config(path, schemas, flags + [parse_override(item) for item in overrides], text)
+    overrides = [parse_override(item) for item in arguments.overrides]
+    return load_config(path, SCHEMAS, flags + overrides, text)
 
 
 def _config_for(checkpoint_path):
@@ -79,7 +83,8 @@ def _config_for(checkpoint_path):
     file = read_weights(checkpoint_path)
     # the official port's names are ours, but only our files say whose they are
     from_port = file.kind == "MindSpore checkpoint" and not file.is_ours
-    return OFFICIAL_PORT_CONFIG if from_port and file.identity == Identity("ghostnetv2_1x", 1000) else DEFAULT_CONFIG
+    fits = file.identity == Identity("ghostnetv2_1x", IMAGENET_CLASSES)
+    return OFFICIAL_PORT_CONFIG if from_port and fits else DEFAULT_CONFIG
 
 
 def run(main) -> None:

@@ -18,36 +18,83 @@ SCHEMAS = {name: schema for name, (schema, _) in TASKS.items()}
 
 
 class Task(Protocol):
-    """What the entry points ask of a task. It owns no loop, optimizer or checkpoint."""
+    """What the entry points and the training loop ask of a task.
 
-    best_metric: str  # key of `evaluate`'s result; the checkpoint with its highest value is kept
-    has_fixed_size: bool  # whether the network to export takes pictures of one size only
-    config: object  # the settings, completed by what the data tell
+    It is a thin object of its settings, holds nothing between calls, and owns no loop, optimizer or checkpoint.
 
-    def build_dataset(self, split, runtime, first_epoch=0, first_step=0):
-        """mindspore.dataset pipeline of 'train' or 'val'.
+    Attributes:
+        best_metric: key of `evaluate`'s result; the checkpoint with its highest value is kept.
+        formats: names of the file formats that its network can be exported to.
+    """
 
-        Training begins with the epoch `first_epoch`. Where `first_step` is above 0, the pipeline holds that epoch
-        alone, without its first `first_step` batches. Every process has the same number of training batches, a
-        multiple of `train.accumulation_steps`.
+    best_metric: str
+    formats: tuple
+
+    def build_dataset(self, split, ranks):
+        """List the files of a split.
+
+        Args:
+            split: 'train' or 'val'.
+            ranks: `Ranks`; the pipeline of each process gives its share.
+
+        Returns:
+            `Dataset`. For 'train' the pipeline gives what the cell of `attach_loss` takes, in whole updates of the same
+            number on every process; for 'val' each image once.
+
+        Raises:
+            UserError: if the data are not there, wrong or too few, or do not fit the settings.
         """
 
     def build_network(self):
-        """nn.Cell with raw outputs."""
+        """Build the network to train: nn.Cell, images float32 (N, 3, H, W) -> raw outputs.
+
+        Raises:
+            UserError: if its options do not fit each other.
+        """
 
     def attach_loss(self, network):
-        """nn.Cell: the dataset's columns -> scalar loss."""
+        """Build the nn.Cell from the columns of 'train' to a scalar loss, float32, around a network."""
+
+    def build_evaluation_network(self, network):
+        """Build the nn.Cell that `evaluate` and `predict` call, of the weights of a network, in evaluation mode."""
 
     def evaluate(self, network, dataset, output_dir=None) -> dict:
-        """{metric: number} over the whole dataset, on all processes together; details into `output_dir`."""
+        """Compute the metrics of a network.
+
+        Args:
+            network: from `build_evaluation_network`, or an exported one.
+            dataset: from `build_dataset` for 'val'.
+            output_dir: folder for details, such as predictions; None writes none.
+
+        Returns:
+            {metric: number} over the whole dataset, the same on all processes.
+
+        Raises:
+            UserError: if the network's classes are not those of the settings.
+        """
+
+    def export_signature(self):
+        """Describe what an exported file takes and gives: `ExportSignature`."""
 
     def build_export_network(self, network):
-        """(nn.Cell, {input name: shape without the batch}, output names)."""
+        """Build the nn.Cell to export, of the weights of a network: one input, one output or a tuple of them."""
+
+    def class_names(self):
+        """Give the names of the classes for people, a tuple in index order."""
 
     def predict(self, network, paths, output_dir=None):
-        """Yield lines of text about pictures; write drawings, if any, into `output_dir`."""
+        """Yield lines of text about images.
+
+        Args:
+            network: as for `evaluate`.
+            paths: image files.
+            output_dir: folder for drawings, if the task draws any; None draws none.
+
+        Raises:
+            UserError: if a file is missing or no whole image.
+        """
 
 
 def create_task(config) -> Task:
-    """The task that `config.task` names."""
+    """Create the task that `config.task` names."""
     return TASKS[config.task][1](config)

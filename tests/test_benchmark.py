@@ -6,12 +6,11 @@ import subprocess
 import sys
 
 import pytest
-from conftest import PROJECT, reference
+from helpers import PROJECT, call, call_here, reference
 
-sys.path.insert(0, str(PROJECT / "scripts"))
-import benchmark
+from scripts import benchmark
 
-SCRIPT = PROJECT / "scripts" / "benchmark.py"
+SCRIPT = "scripts/benchmark.py"
 
 
 def test_summary_is_over_all_calls_of_all_processes():
@@ -69,11 +68,12 @@ def test_table_without_timm_and_mindspore():
     [
         (["--pipeline"], "--pipeline: needs --data_url"),
         (["--rounds", "0"], "--rounds 0 is out of range"),
-        (["--json", str(SCRIPT)], "exists"),
+        (["--json", "there.json"], "there.json: exists"),
     ],
 )
-def test_wrong_arguments(arguments, message):
-    process = subprocess.run([sys.executable, SCRIPT, *arguments], capture_output=True, text=True)
+def test_wrong_arguments(tmp_path, arguments, message):
+    (tmp_path / "there.json").touch()
+    process = call_here(SCRIPT, *arguments, cwd=tmp_path)
     assert process.returncode == 2 and message in process.stderr and process.stderr.count("\n") == 1
 
 
@@ -81,11 +81,12 @@ def test_wrong_arguments(arguments, message):
 def test_small_run(tmp_path):
     for module in ("timm", "onnxruntime"):
         reference(module)
-    command = [sys.executable, SCRIPT, "--rounds", "1", "--runs", "5", "--batch_sizes", "2", "--image_size", "64"]
-    command += ["--runtimes", "mindspore", "mindir", "onnx", "onnx_any", "timm", "timm_onnx", "timm_onnx_any"]
-    subprocess.run([*command, "--json", tmp_path / "report.json"], check=True)
+    arguments = ["--rounds", "1", "--runs", "5", "--batch_sizes", "2", "--image_size", "64", "--json", "report.json"]
+    runtimes = ("mindspore", "mindir", "onnx", "onnx_any", "timm", "timm_onnx", "timm_onnx_any")
+    process = call(SCRIPT, *arguments, "--runtimes", *runtimes, cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
     (result,) = json.loads((tmp_path / "report.json").read_text())["results"]
-    assert result["parameters"] == 6156908
+    assert result["parameters"] == 6156908 and result["rows"].keys() == set(runtimes)
     for name, figures in result["rows"].items():
         assert figures["2"]["ms"] > 0 and figures["2"]["difference"] < 1e-5, name
 
@@ -95,7 +96,11 @@ def test_the_others_run_without_this_projects_environment():
     command += "print(set(os.environ) - before, set(benchmark.ENVIRONMENT) - before)"
     environment = {"PATH": "/usr/bin:/bin"}
     process = subprocess.run(
-        [sys.executable, "-c", command, str(SCRIPT.parent)], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", command, str(PROJECT / "scripts")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     ours, theirs = process.stdout.strip().split("} ")
     assert "PILLOW_BLOCKS_MAX" in ours and theirs == "set()"

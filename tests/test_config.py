@@ -1,14 +1,18 @@
 """Settings: inheritance, overrides, round trip, and one clear line for every mistake."""
 
 import dataclasses
+from typing import get_args, get_type_hints
 
 import pytest
-from conftest import PROJECT
+from helpers import PROJECT
 
+from src.architecture import VARIANTS
 from src.classification.settings import ClassificationConfig
-from src.config import dump_config, load_config, parse_override
+from src.config import check_same_settings, dump_config, load_config, parse_override
 from src.errors import UserError
+from src.settings import BackboneSettings, ScheduleSettings
 from src.tasks import SCHEMAS
+from src.training.schedule import SCHEDULES
 
 
 @pytest.fixture
@@ -65,7 +69,7 @@ def test_every_config_loads_and_has_a_header(path):
     [
         ("optimzer: {name: sgd}", "config.yaml:1: unknown key 'optimzer' (did you mean 'optimizer'?)"),
         ("train:\n  epocs: 3", "config.yaml:2: unknown key 'train.epocs' (did you mean 'epochs'?)"),
-        ("data:\n  zzz: 3", "config.yaml:2: unknown key 'data.zzz'; allowed: path, class_index,"),
+        ("data:\n  zzz: 3", "config.yaml:2: unknown key 'data.zzz'; allowed: class_names, mean,"),
         ("train:\n  epochs: many", "config.yaml:2: train.epochs: 'many' is not a whole number"),
         ("train:\n  epochs: 2.5", "config.yaml:2: train.epochs: 2.5 is not a whole number"),
         ("train:\n  epochs: true", "config.yaml:2: train.epochs: True is not a whole number"),
@@ -90,6 +94,11 @@ def test_every_config_loads_and_has_a_header(path):
         ("data: {image_size: 300}", "config.yaml:1: data.eval_resize: 256 is smaller than image_size 300"),
         ("augment: {crop_scale: [1, 0.5]}", "config.yaml:1: augment.crop_scale: [1.0, 0.5] is not in rising order"),
         ("train: 3", "config.yaml:1: train: is a section, it needs keys, not 3"),
+        (
+            "runtime: {device_target: {a: 1}}",
+            "runtime.device_target: {'a': 1} is not one of Ascend, GPU",
+        ),
+        ("train: {epochs: [{a: 1}]}", "config.yaml:1: train.epochs: [{'a': 1}] is not a whole number"),
         ("task: clasification", "config.yaml:1: task: 'clasification' is not one of"),
         ("train: {epochs: 1}\ntrain: {epochs: 2}", "config.yaml:2: train: is given twice"),
         ("train: [", "config.yaml:1: not valid YAML"),
@@ -112,7 +121,7 @@ def test_mistakes_in_a_file(write, text, message):
         ("train.epoch=3", "command line: unknown key 'train.epoch' (did you mean 'epochs'?)"),
         ("trian.epochs=3", "command line: unknown key 'trian' (did you mean 'train'?)"),
         ("train=3", "command line: train: is a section"),
-        ("train.epochs.more=3", "command line: train.epochs:"),
+        ("train.epochs.more=3", "command line: train.epochs: {'more': 3} is not a whole number"),
         ("train.epochs=[", "command line: train.epochs: '[' is not valid YAML"),
     ],
 )
@@ -126,3 +135,31 @@ def test_an_error_in_a_base_names_the_base(write):
     write("train:\n  epochs: -1\n", "first.yaml")
     with pytest.raises(UserError, match=r"first\.yaml:2: train\.epochs"):
         load(write("base: first.yaml"))
+
+
+def test_what_a_resumed_run_may_change(write):
+    before = load(write("train: {epochs: 3}"))
+    now = load(
+        write("train: {epochs: 4, log_every: 7}\ndata: {path: elsewhere, workers: 1}\nevaluation: {batch_size: 5}")
+    )
+    assert check_same_settings(before, before) == []
+    assert check_same_settings(before, now) == [
+        "train.epochs: 3 -> 4",
+        "train.log_every: 100 -> 7",
+        "evaluation.batch_size: 64 -> 5",
+        "data.workers: None -> 1",
+        "data.path: 'data/imagenet' -> 'elsewhere'",
+    ]
+    for text, message in (
+        ("train: {epochs: 4, batch_size: 5}", "the settings of the run: train.batch_size was 128, is 5"),
+        ("network: {dfc_gate: none}", "network.dfc_gate was 'sigmoid', is 'none'"),
+        ("task: detection", "task was classification, is detection"),
+    ):
+        with pytest.raises(UserError, match=message):
+            check_same_settings(before, load(write(text)))
+
+
+def test_choices_of_the_settings_are_those_of_the_tables():
+    hints = get_type_hints(ScheduleSettings)
+    assert get_args(hints["name"]) == tuple(SCHEDULES)
+    assert get_args(get_type_hints(BackboneSettings)["name"]) == tuple(VARIANTS)

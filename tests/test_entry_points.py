@@ -1,43 +1,27 @@
-"""The commands, as a user types them: one small run from data to prediction, Ctrl-C, and mistakes."""
+"""The commands, as a user types them: one small run from data to prediction, and mistakes."""
 
 import csv
 import json
 import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
-from conftest import PROJECT
+from helpers import PROJECT, call, call_here, write_images
 from PIL import Image
 
 SMALL = ["data.image_size=33", "data.eval_resize=33", "train.batch_size=4", "evaluation.batch_size=4", "data.workers=2"]
+SMALL += ["network.name=ghostnet_1x", "optimizer.name=sgd"]
 CONFIG = str(PROJECT / "configs" / "classification" / "digits.yaml")
-
-
-def command(script, *arguments):
-    return [sys.executable, str(PROJECT / script), *map(str, arguments)]
-
-
-def call(script, *arguments, cwd):
-    return subprocess.run(command(script, *arguments), cwd=cwd, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with a data set of bright and dark pictures: 9 to train, 5 to validate."""
+    """A folder with a dataset of bright and dark images: 9 to train, 5 to validate."""
     root = tmp_path_factory.mktemp("commands")
-    rng = np.random.default_rng(0)
-    for split, counts in (("train", (5, 4)), ("val", (3, 2))):
-        for name, count, level in zip(("bright", "dark"), counts, (160, 0)):
-            for number in range(count):
-                path = root / "data" / split / name / f"{number}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(rng.integers(level, level + 96, (36, 40, 3), np.uint8)).save(path)
+    counts = {"train": {"bright": 5, "dark": 4}, "val": {"bright": 3, "dark": 2}}
+    write_images(root / "data", counts, {"bright": 160, "dark": 0})
     return root
 
 
@@ -66,7 +50,7 @@ def test_train_leaves_a_whole_run_folder(trained):
     rows = list(csv.DictReader((folder / "run" / "metrics.csv").open()))
     assert [(row["epoch"], row["step"], row["images"]) for row in rows] == [("1", "2", "5"), ("2", "4", "5")]
     log = (folder / "run" / "train.log").read_text().splitlines()
-    assert [line.split()[0] for line in log] == ["ghostnetv2_1x:", "global", "run", "epoch", "epoch"]
+    assert [line.split()[0] for line in log] == ["ghostnet_1x:", "global", "run", "epoch", "epoch"]
     with Image.open(folder / "run" / "curves.png") as image:
         assert image.size == (1200, 360)
 
@@ -90,7 +74,7 @@ def test_export_and_not_twice(trained):
     result = call("export.py", *arguments, cwd=folder)
     assert result.returncode == 0, result.stderr
     assert "exported net.mindir" in result.stdout and "loaded back" in result.stdout
-    result = call("export.py", *arguments, cwd=folder)
+    result = call_here("export.py", *arguments, cwd=folder)
     assert (result.returncode, result.stderr) == (2, "error: net.mindir: exists; --force overwrites it\n")
 
 
@@ -106,27 +90,6 @@ def test_predict_names_the_classes(trained):
     assert np.allclose(np.reshape(shares, (3, 2)).sum(1), 100, atol=0.02)
 
 
-def test_ctrl_c_keeps_the_last_weights(folder):
-    arguments = ("--config", CONFIG, "--data_url", "data", "--num_classes", 2, "--output_dir", "stopped")
-    process = subprocess.Popen(
-        command("train.py", *arguments, *SMALL, "train.epochs=100000"),
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    metrics = folder / "stopped" / "metrics.csv"
-    deadline = time.monotonic() + 300
-    while not metrics.exists() and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 130
-    assert "Traceback" not in errors
-    assert "interrupted; --resume stopped goes on from stopped/last.ckpt" in errors
-    assert not [path for path in os.listdir(folder / "stopped") if path.startswith(".")]
-
-
 def mistakes(folder):
     """(script, arguments, what the error line must contain)."""
     data = ("--config", CONFIG, "--data_url", "data", "--num_classes", "2", "--output_dir", "wrong")
@@ -139,8 +102,8 @@ def mistakes(folder):
         "no checkpoint": ("eval.py", ("--checkpoint_path", "no.ckpt"), "no.ckpt: no such file"),
         "misfit": (
             "eval.py",
-            ("--checkpoint_path", "run/best.ckpt", "network.name=ghostnet_1x"),
-            "unexpected (blocks.2.ghost1.short_conv.0.conv.weight",
+            ("--checkpoint_path", "run/best.ckpt", "network.name=ghostnetv2_1x"),
+            "missing (blocks.2.ghost1.short_conv.0.conv.weight",
         ),
         "resume what": (
             "train.py",
@@ -148,10 +111,20 @@ def mistakes(folder):
             "nowhere: no such checkpoint; --resume takes a run's folder",
         ),
         "resume weights": ("train.py", ("--resume", "run/best.ckpt"), "best.ckpt: holds weights only; --pre_trained"),
+        "resume another task": (
+            "train.py",
+            ("--resume", "run", "--config", str(PROJECT / "configs" / "detection" / "bccd.yaml"), "--data_url", "data"),
+            "annotations/instances_train2017.json: No such file or directory",
+        ),
+        "settings where an image belongs": (
+            "scripts/predict.py",
+            ("data/val/dark", "--checkpoint_path", "run/best.ckpt", "data.imagesize=3"),
+            "command line: unknown key 'data.imagesize' (did you mean 'image_size'?)",
+        ),
         "resume another": (
             "train.py",
-            ("--resume", "run", "optimizer.name=sgd"),
-            "--resume goes on with the settings of the run: optimizer.name was 'adamw', is 'sgd'",
+            ("--resume", "run", "optimizer.name=rmsprop"),
+            "--resume goes on with the settings of the run: optimizer.name was 'sgd', is 'rmsprop'",
         ),
         "folder exists": ("train.py", (*data[:-1], "run", *SMALL), "run: exists and is not empty"),
         "no image": ("scripts/predict.py", ("no.png", "--checkpoint_path", "run/best.ckpt"), "no.png: no such file"),
@@ -164,7 +137,8 @@ def test_mistakes_end_in_one_line(trained, name):
     script, arguments, message = mistakes(folder)[name]
     if name == "device" and os.path.exists("/dev/davinci_manager"):
         pytest.skip("this machine has an Ascend device")
-    result = call(script, *arguments, cwd=folder)
+    in_process = name not in ("misfit", "resume another", "no image")  # one of each script as it is
+    result = (call_here if in_process else call)(script, *arguments, cwd=folder)
     assert result.returncode == 2, result.stderr
     assert message in result.stderr and result.stderr.startswith("error: "), result.stderr
     assert result.stderr.count("\n") == 1
@@ -181,18 +155,18 @@ def test_resuming_a_whole_run_changes_nothing(trained):
 
 def test_a_loss_that_explodes_is_named(folder):
     arguments = ("--config", CONFIG, "--data_url", "data", "--num_classes", 2, "--output_dir", "exploded")
-    settings = ("optimizer.name=sgd", "schedule.learning_rate=1e30", "schedule.warmup_epochs=0", "train.epochs=5")
-    result = call("train.py", *arguments, *SMALL, *settings, cwd=folder)
+    settings = ("schedule.learning_rate=1e30", "schedule.warmup_epochs=0", "train.epochs=5")
+    result = call("tests/training/tiny_train.py", *arguments, *SMALL, *settings, cwd=folder)
     assert result.returncode == 2
     last = result.stderr.splitlines()[-1]
-    assert re.match(r"error: the loss is (nan|inf) at step \d+ \(batch \d of epoch \d\); ", last), result.stderr
+    assert re.match(r"error: the loss is (nan|inf) at batch \d of epoch \d; ", last), result.stderr
     assert "Traceback" not in result.stderr
 
 
-def test_a_broken_picture_in_the_middle_of_training_is_named(folder):
+def test_a_broken_image_in_the_middle_of_training_is_named(folder):
     shutil.copytree(folder / "data", folder / "broken")
-    picture = folder / "broken" / "train" / "dark" / "2.png"
-    picture.write_bytes(picture.read_bytes()[:500])
+    image = folder / "broken" / "train" / "dark" / "2.png"
+    image.write_bytes(image.read_bytes()[:500])
     arguments = ("--config", CONFIG, "--data_url", "broken", "--num_classes", 2, "--output_dir", "broken_run")
     result = call("train.py", *arguments, *SMALL, cwd=folder)
     assert result.returncode == 2

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import PROJECT
+from helpers import PROJECT
 
 from src import runtime
 from src.errors import UserError
@@ -47,23 +47,19 @@ def affected(monkeypatch):
     """A machine and a MindSpore that need the remedy."""
     monkeypatch.setattr(runtime, "has_avx512", lambda: True)
     monkeypatch.setattr(runtime, "bundled_onednn_version", lambda: runtime.FIRST_AFFECTED_ONEDNN)
-    monkeypatch.setattr(runtime, "_isa_set_here", False)
     monkeypatch.setenv(runtime.ONEDNN_ISA, "x")
     monkeypatch.delenv(runtime.ONEDNN_ISA)
 
 
 def test_kernels_are_capped_where_it_helps(affected):
-    runtime.select_cpu_kernels("CPU")
+    runtime.select_cpu_kernels()
     assert os.environ[runtime.ONEDNN_ISA] == "AVX2"
-    runtime.select_cpu_kernels("GPU")
-    assert runtime.ONEDNN_ISA not in os.environ
 
 
 def test_kernels_are_the_users_choice(affected, monkeypatch):
     monkeypatch.setenv(runtime.ONEDNN_ISA, "ALL")
-    for device_target in ("CPU", "GPU"):
-        runtime.select_cpu_kernels(device_target)
-        assert os.environ[runtime.ONEDNN_ISA] == "ALL"
+    runtime.select_cpu_kernels()
+    assert os.environ[runtime.ONEDNN_ISA] == "ALL"
 
 
 @pytest.mark.parametrize(
@@ -71,8 +67,15 @@ def test_kernels_are_the_users_choice(affected, monkeypatch):
 )
 def test_kernels_are_left_alone_where_it_does_not_help(affected, monkeypatch, name, value):
     monkeypatch.setattr(runtime, name, value)
-    runtime.select_cpu_kernels("CPU")
+    runtime.select_cpu_kernels()
     assert runtime.ONEDNN_ISA not in os.environ
+
+
+@pytest.mark.parametrize("is_there", [False, True], ids=["CPU only", "another device"])
+def test_the_environment_caps_kernels_of_a_machine_with_the_cpu_only(affected, monkeypatch, tmp_path, is_there):
+    monkeypatch.setattr(runtime, "DEVICE_FILES", {"GPU": str(tmp_path if is_there else tmp_path / "missing")})
+    runtime.prepare_environment()
+    assert (runtime.ONEDNN_ISA in os.environ) == (not is_there)
 
 
 def test_processor_flags(tmp_path, monkeypatch):
@@ -93,8 +96,8 @@ def test_device_that_is_not_there():
     if not missing:
         pytest.skip("this machine has every device")
     with pytest.raises(UserError, match=f"device_target='{missing[0]}' is not on this machine.*available: .*CPU"):
-        runtime.init_runtime(missing[0])
+        runtime.init_runtime(missing[0], seed=1, graph_mode=True)
 
 
 def test_default_is_the_best_device():
-    assert runtime.init_runtime().device_target == runtime.available_device_targets()[0]
+    assert runtime.init_runtime(None, seed=1, graph_mode=True).device_target == runtime.available_device_targets()[0]

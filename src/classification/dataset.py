@@ -1,6 +1,6 @@
-"""Image folders: `SPLIT/CLASS/*.jpg` as lists of files and labels, and the loading of one picture.
+"""Image folders: `SPLIT/CLASS/*.jpg` as lists of files and labels, and the loading of one image.
 
-Pictures are decoded by Pillow, whose transforms give timm's and torchvision's pixels. All randomness of a sample
+Images are decoded by Pillow, whose transforms give timm's and torchvision's pixels. All randomness of a sample
 comes from (seed, epoch, index), so it depends neither on the number of workers nor on where a run was resumed.
 """
 
@@ -11,15 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
-from src.errors import UserError, nearest
-from src.images import find_images, load_image
+from src.data.images import find_images, load_image
+from src.errors import UserError, suggestion
 
 MAX_BROKEN_IN_A_ROW = 50
 SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "validation", "test")}
 
 
 def find_split(root, split: str) -> Path:
-    """Folder of a split: ROOT/train or ROOT/val; for evaluation also ROOT itself, if it has no such folders.
+    """Find the folder of a split: ROOT/train or ROOT/val; for evaluation also ROOT itself, if it has no such folders.
 
     Raises:
         UserError: if there is none.
@@ -35,12 +35,15 @@ def find_split(root, split: str) -> Path:
     return root
 
 
-def list_samples(folder: Path, class_names=()):
-    """Class names, image paths and labels of a folder of class folders, in sorted order.
+def list_class_folders(folder: Path, class_names):
+    """List the images of a folder of class folders, in sorted order.
 
     Args:
         folder: holds one folder a class.
-        class_names: names in index order; empty: the sorted folder names. The folder may lack some of them.
+        class_names: names in index order; empty for the sorted folder names. The folder may lack some of them.
+
+    Returns:
+        (class names, image paths, labels int32, number of other files).
 
     Raises:
         UserError: for a folder that is no class, or a class without images.
@@ -49,27 +52,28 @@ def list_samples(folder: Path, class_names=()):
     if not folders:
         raise UserError(f"{folder}: holds no class folders; data.val_labels can name a list of labels instead")
     indices = {name: index for index, name in enumerate(class_names or folders)}
-    paths, labels = [], []
+    paths, labels, others = [], [], 0
     for name in folders:
         if name not in indices:
-            advice = nearest(name, indices) or "; data.class_index and data.class_names say what the classes are"
+            advice = suggestion(name, indices) or "; data.class_index and data.class_names say what the classes are"
             raise UserError(f"{folder / name}: is no class of this network{advice}")
-        found = find_images(folder / name)
+        found, more = find_images(folder / name)
         paths += found
         labels += [indices[name]] * len(found)
-    return tuple(indices), paths, np.array(labels, np.int32)
+        others += more
+    return tuple(indices), paths, np.array(labels, np.int32), others
 
 
 class SkipBroken:
-    """Reads a picture, or if it is broken the next one: (index, label) -> (PIL image, its label).
+    """Reads an image, or if it is broken the next one: (index, label) -> (PIL image, its label).
 
     Each broken file is named once on standard error, whichever thread or process meets it.
 
     Args:
-        paths, labels: of all pictures; behind the last comes the first.
+        paths, labels: of all images; behind the last comes the first.
 
     Raises:
-        UserError: when called, after `MAX_BROKEN_IN_A_ROW` broken pictures.
+        UserError: when called, after `MAX_BROKEN_IN_A_ROW` broken images.
     """
 
     def __init__(self, paths, labels):
@@ -94,23 +98,23 @@ class SkipBroken:
                 print(message, file=sys.stderr, flush=True)
 
 
-class LoadSample:
+class LoadImage:
     """(key (epoch, index), label) -> (uint8 (size, size, 3), label, key).
 
     Args:
-        paths: of all pictures.
+        paths: of all images.
         transform: (PIL image, numpy Generator) -> PIL image or array, of fixed size.
         seed: of the run.
-        skip_broken: `SkipBroken`; None: a broken picture is an error.
+        skip_broken: `SkipBroken`; None: a broken image is an error.
     """
 
-    def __init__(self, paths, transform, seed, skip_broken=None):
+    def __init__(self, paths, transform, seed, skip_broken):
         self.paths = [os.fspath(path) for path in paths]
         self.transform, self.seed, self.skip_broken = transform, seed, skip_broken
 
     def __call__(self, key, label):
         epoch, index = (int(number) for number in key)
-        # NumPy fills short keys up with zeros: picture 0 shares its stream with the shuffle, to no visible effect
+        # NumPy fills short keys up with zeros: image 0 shares its stream with the shuffle, to no visible effect
         generator = np.random.default_rng((self.seed, epoch, index))
         if self.skip_broken is None:
             image = load_image(self.paths[index])

@@ -1,4 +1,4 @@
-"""ImageNet-1k: its class index, and the labels of its validation pictures as they are downloaded."""
+"""ImageNet-1k: its class index, and the labels of its validation images as they are downloaded."""
 
 import csv
 from functools import cache
@@ -14,27 +14,27 @@ DEVKIT_IDS = "meta.mat"  # beside ILSVRC2012_validation_ground_truth.txt in the 
 
 @cache
 def load_classes():
-    """(wnids, names): the 1000 WordNet ids in index order, which is their sorted order, and their English names."""
+    """Read the 1000 WordNet ids in index order, which is their sorted order, and their English names."""
     lines = CLASSES_FILE.read_text(encoding="utf-8").splitlines()
     wnids, names = zip(*(line.split(" ", 1) for line in lines))
     return wnids, names
 
 
 def read_labels(path, files, class_names):
-    """Labels of the pictures `files`, in their order, from a list on disk.
+    """Read the labels of the images `files`, in their order, from a list on disk.
 
     Args:
         path: one of
             - lines `FILE LABEL`, or a table with a header whose first columns are these (Kaggle's
               `LOC_val_solution.csv`); FILE with or without its ending; LABEL a class name or an index from 0;
-            - lines `LABEL`, one a picture in sorted order of the files; class names or indices from 0;
+            - lines `LABEL`, one an image in sorted order of the files; class names or indices from 0;
             - the development kit's `ILSVRC2012_validation_ground_truth.txt`, whose numbers 1 to 1000 are
               explained by the `meta.mat` beside it.
-        files: paths of the pictures, sorted.
+        files: paths of the images, sorted.
         class_names: in index order.
 
     Raises:
-        UserError: for a picture without a label, or a label that is no class.
+        UserError: for an image without a label, or a label that is no class.
     """
     path = Path(path)
     try:
@@ -63,7 +63,7 @@ def read_labels(path, files, class_names):
 
 
 def _read_rows(path):
-    """Rows of fields, split at commas or white space."""
+    """Read rows of fields, split at commas or white space."""
     text = path.read_text(encoding="utf-8-sig")
     if path.suffix == ".csv":
         # Kaggle's second column holds the class and boxes behind it
@@ -72,7 +72,7 @@ def _read_rows(path):
 
 
 def _read_devkit_ids(path) -> dict:
-    """{'1': wnid, ...} from the development kit's `meta.mat`; empty where there is none."""
+    """Read {'1': wnid, ...} from the development kit's `meta.mat`; it is empty where there is none."""
     if not path.is_file():
         return {}
     from scipy.io import loadmat

@@ -15,7 +15,7 @@ class ClassificationLoss(nn.Cell):
         label_smoothing: share of the target that is spread evenly over all classes.
     """
 
-    def __init__(self, network, label_smoothing=0.0):
+    def __init__(self, network, label_smoothing):
         super().__init__(auto_prefix=False)
         self.network = network
         self.label_smoothing = label_smoothing

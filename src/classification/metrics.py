@@ -1,9 +1,9 @@
 """Top-1 and top-5 accuracy and mean cross-entropy, over every sample exactly once, on all processes together."""
 
 import numpy as np
+from scipy.special import log_softmax
 
-from src.checkpoint import write_csv
-from src.runtime import sum_over_ranks
+from src.files import write_csv
 
 TOP = 5
 
@@ -31,21 +31,20 @@ class ClassificationMetrics:
         self.best[indices] = -1
         self.best[indices, : best.shape[1]] = best
         self.labels[indices] = labels
-        shifted = logits - logits.max(axis=1, keepdims=True)
-        log_sum = np.log(np.exp(shifted).sum(axis=1))
-        self.loss[indices] = log_sum - shifted[np.arange(len(labels)), labels]
-        self.confidence[indices] = np.exp(-log_sum)
+        log_probabilities = log_softmax(logits, axis=1)
+        self.loss[indices] = -log_probabilities[np.arange(len(labels)), labels]
+        self.confidence[indices] = np.exp(log_probabilities.max(axis=1))
         np.add.at(self.seen, indices, 1)
 
-    def gather(self):
-        """Sum the records of all processes, each of which holds zeros for the others' samples."""
+    def gather(self, ranks):
+        """Sum the records of all processes of `Ranks`, each of which holds zeros for the others' samples."""
         for name in ("best", "labels", "loss", "confidence", "seen"):
-            setattr(self, name, sum_over_ranks(getattr(self, name)))
+            setattr(self, name, ranks.sum(getattr(self, name)))
         if not (self.seen == 1).all():
             raise RuntimeError(f"{int((self.seen != 1).sum())} images were not evaluated exactly once")
 
     def result(self) -> dict:
-        """{'top_1_accuracy', 'top_5_accuracy': shares in [0, 1], 'loss': mean, 'images': count}."""
+        """Give {'top_1_accuracy', 'top_5_accuracy': shares in [0, 1], 'loss': mean, 'images': count}."""
         hits = self.best == self.labels[:, None]
         return {
             "top_1_accuracy": float(hits[:, 0].mean()),

@@ -19,7 +19,7 @@ from typing import Callable, NamedTuple, Optional
 from mindspore.dataset import vision
 from PIL import Image, ImageEnhance, ImageOps
 
-from src.classification.augment import draw_resampling
+from src.classification.transforms import draw_resampling
 from src.errors import UserError
 
 MAX_LEVEL = 10.0  # magnitude at which an operation's range ends
@@ -32,7 +32,7 @@ class Policy:
 
     Attributes:
         magnitude: strength of the operations, 10 for the end of their range.
-        operations: how many are drawn for a picture, with replacement.
+        operations: how many are drawn for an image, with replacement.
         probability: that a drawn operation is applied.
         magnitude_std: of normal noise on the magnitude; infinite: the magnitude is uniform in [0, magnitude].
         magnitude_max: upper end of the noisy magnitude.
@@ -58,7 +58,7 @@ class Part(NamedTuple):
 
 PARTS = {
     "m": Part("magnitude", int, math.inf, "mN magnitude"),
-    "n": Part("operations", int, math.inf, "nN operations a picture"),
+    "n": Part("operations", int, math.inf, "nN operations an image"),
     "p": Part("probability", float, 1, "pX probability of each, 0 to 1"),
     "mstd": Part("magnitude_std", float, math.inf, "mstdX standard deviation of the magnitude, or inf"),
     "mmax": Part("magnitude_max", int, math.inf, "mmaxN largest magnitude"),
@@ -67,7 +67,7 @@ PARTS = {
 
 
 def parse_policy(text: str) -> Policy:
-    """The policy that a string such as `rand-m9-mstd0.5-inc1` describes.
+    """Read the policy that a string such as `rand-m9-mstd0.5-inc1` describes.
 
     Raises:
         UserError: naming the part that is wrong, and what is allowed.
@@ -97,7 +97,7 @@ def parse_policy(text: str) -> Policy:
 
 
 def _transform(image, matrix, resampling, fill):
-    """Output pixel (x, y) is input pixel (a x + b y + c, d x + e y + f); `matrix` is a to f."""
+    """Transform an image so that its pixel (x, y) is the old (a x + b y + c, d x + e y + f); `matrix` is a to f."""
     return image.transform(image.size, Image.Transform.AFFINE, matrix, resample=resampling, fillcolor=fill)
 
 
@@ -146,7 +146,7 @@ class Operation(NamedTuple):
 
 
 def _enhancement(apply):
-    """An operation whose argument 1 changes nothing; only its increasing form moves away from there."""
+    """Build an operation whose argument 1 changes nothing; only its increasing form moves away from there."""
     return Operation(apply, lambda s, sign: s * 1.8 + 0.1, lambda s, sign: max(0.1, 1.0 + sign * (s * 0.9)))
 
 
@@ -187,16 +187,16 @@ class RandAugment:
 
     Args:
         policy: a policy string.
-        mean: of each channel in [0, 1]: the colour of what a rotation, shear or translation uncovers.
+        fill: 8-bit colour of what a rotation, shear or translation uncovers.
         interpolation: of these, 'bilinear', 'bicubic', or 'random': either, drawn for each operation.
 
     Raises:
         UserError: for a policy string that is none.
     """
 
-    def __init__(self, policy, mean, interpolation="random"):
+    def __init__(self, policy, fill, interpolation):
         self.policy = parse_policy(policy)
-        self.fill = tuple(min(255, round(255 * value)) for value in mean)
+        self.fill = fill
         self.interpolation = interpolation
 
     def __call__(self, image, generator):
@@ -206,7 +206,7 @@ class RandAugment:
         return image
 
     def draw_magnitude(self, generator) -> float:
-        """The policy's magnitude with its noise, within [0, magnitude_max]."""
+        """Draw the policy's magnitude with its noise, within [0, magnitude_max]."""
         policy = self.policy
         magnitude = policy.magnitude
         if math.isinf(policy.magnitude_std):
@@ -216,7 +216,7 @@ class RandAugment:
         return max(0.0, min(magnitude, policy.magnitude_max))
 
     def apply(self, name, image, magnitude, generator):
-        """One operation of a given magnitude; its sign and resampling are drawn."""
+        """Apply one operation of a given magnitude; its sign and resampling are drawn."""
         operation = OPERATIONS[name]
         if operation.argument is None:
             return operation.apply(image)

@@ -1,7 +1,7 @@
-"""Random erasing: a random rectangle of a normalised picture is overwritten with noise.
+"""Random erasing: a random rectangle of a normalised image is overwritten with noise.
 
 Source: Zhong et al., "Random Erasing Data Augmentation", AAAI 2020, https://arxiv.org/abs/1708.04896, section 3.
-Ranges and modes are those of timm's `RandomErasing`: on the normalised picture, with normal noise instead of the
+Ranges and modes are those of timm's `RandomErasing`: on the normalised image, with normal noise instead of the
 paper's uniform grey levels.
 """
 
@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-AREA = (0.02, 1 / 3)  # share of the picture
+AREA = (0.02, 1 / 3)  # share of the image
 ASPECT = (0.3, 1 / 0.3)  # height over width, drawn on a logarithmic scale
 ATTEMPTS = 10
 # the last word of the key: shuffle and transform have shorter keys, which are as if filled up with zeros
@@ -20,13 +20,13 @@ class RandomErasing:
     """Pipeline operation on (images float32 (B, C, H, W), labels, keys (B, 2)): erases within `images`.
 
     Args:
-        probability: that a picture has one.
+        probability: that an image has one.
         mode: 'pixel': normal noise in every pixel and channel; 'rand': one normal colour; 'const': zeros, which
             are the mean colour.
         seed: of the run; all randomness comes from (seed, epoch, index).
     """
 
-    def __init__(self, probability, mode="pixel", seed=0):
+    def __init__(self, probability, mode, seed):
         self.probability, self.mode, self.seed = probability, mode, seed
 
     def __call__(self, images, labels, keys):
@@ -52,7 +52,7 @@ def erase(image, mode, generator):
 
 
 def draw_rectangle(image_height, image_width, generator):
-    """Random (top, left, height, width) of the wanted area and aspect, smaller than the picture; None: none fits."""
+    """Draw (top, left, height, width) of the wanted area and aspect, smaller than the image; None: none fits."""
     for _ in range(ATTEMPTS):
         area = image_height * image_width * generator.uniform(*AREA)
         aspect = math.exp(generator.uniform(*map(math.log, ASPECT)))

@@ -3,46 +3,46 @@
 from dataclasses import dataclass, field
 from typing import Literal, Optional, Tuple
 
+from src.architecture import IMAGENET_CLASSES, NetworkOptions
 from src.classification.rand_augment import parse_policy
-from src.config import BackboneSettings, Config, number
+from src.data.settings import PipelineSettings
 from src.errors import UserError
+from src.fields import bounded, changeable, check_rising
 from src.ghostnetv2 import MIN_INPUT_SIZE
-from src.images import IMAGENET_MEAN, IMAGENET_STD
+from src.settings import BackboneSettings, Config
 
 
 @dataclass(frozen=True)
 class NetworkSettings(BackboneSettings):
     """Backbone and classifier; `dropout` is in front of the classifier."""
 
-    num_classes: int = number(1000, 1)
-    dropout: float = number(0.2, 0.0, 0.99)
+    num_classes: int = bounded(IMAGENET_CLASSES, 1)
+    dropout: float = bounded(NetworkOptions.dropout, 0.0, 0.99)
 
 
 @dataclass(frozen=True)
-class DataSettings:
-    """Where the pictures are and what the network sees of them.
+class DataSettings(PipelineSettings):
+    """Where the images are and what the network sees of them.
 
-    `class_index` folders: `class_names` in index order, or if these are empty the sorted folder names of the
-    split; imagenet: the 1000 WordNet ids, of which the folders may be a part. `val_labels` names a list of labels
-    for a validation folder without class folders, see `imagenet.read_labels`. `image_size` is the side of the
-    network's input; evaluation resizes the shorter side to `eval_resize` and crops the centre.
-    `eval_decoder` pillow gives timm's pixels, mindspore those of the official MindSpore port.
-    `workers` decode pictures; null, and at most, one a processor core. They are threads, with `worker_processes`
-    processes, for the same pixels. `broken_images` of training: fatal, or skip, which takes the next picture.
+    Attributes:
+        path: folder of the dataset.
+        class_index: folders: `class_names` in index order, or if these are empty the sorted folder names of the
+            split; imagenet: the 1000 WordNet ids, of which the folders may be a part.
+        val_labels: list of labels for a validation folder without class folders, see `imagenet.read_labels`.
+        image_size: side of the network's input.
+        eval_resize: evaluation resizes the shorter side to this and crops the centre.
+        interpolation: of that resize.
+        eval_decoder: pillow gives timm's pixels, mindspore those of the official MindSpore port.
+        broken_images: in training: fatal, or skip, which takes the next image.
     """
 
-    path: str = "data/imagenet"
+    path: str = changeable("data/imagenet")
     class_index: Literal["folders", "imagenet"] = "folders"
-    class_names: Tuple[str, ...] = ()
-    val_labels: Optional[str] = None
-    image_size: int = number(224, MIN_INPUT_SIZE)
-    eval_resize: int = number(256, 1)
+    val_labels: Optional[str] = changeable(None)
+    image_size: int = bounded(224, MIN_INPUT_SIZE)
+    eval_resize: int = bounded(256, 1)
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
     eval_decoder: Literal["pillow", "mindspore"] = "pillow"
-    mean: Tuple[float, float, float] = number(IMAGENET_MEAN, 0.0, 1.0)
-    std: Tuple[float, float, float] = number(IMAGENET_STD, 1e-6, 1.0)
-    workers: Optional[int] = number(None, 1)
-    worker_processes: bool = False
     broken_images: Literal["fatal", "skip"] = "fatal"
 
     def __post_init__(self):
@@ -56,17 +56,17 @@ class AugmentSettings:
 
     `interpolation` of the crop and of RandAugment; random draws bilinear or bicubic, null is data.interpolation.
     `rand_augment` is a policy such as rand-m9-mstd0.5, see `rand_augment.parse_policy`; as in timm it excludes
-    `color_jitter`. With `erase_probability` a rectangle of the normalised picture is overwritten: normal noise
+    `color_jitter`. With `erase_probability` a rectangle of the normalised image is overwritten: normal noise
     (pixel), one normal colour (rand) or the mean colour (const).
     """
 
-    crop_scale: Tuple[float, float] = number((0.08, 1.0), 0.0, 1.0)
-    crop_ratio: Tuple[float, float] = number((3 / 4, 4 / 3), 1e-3)
-    flip: float = number(0.5, 0.0, 1.0)
-    color_jitter: float = number(0.0, 0.0, 1.0)
+    crop_scale: Tuple[float, float] = bounded((0.08, 1.0), 0.0, 1.0)
+    crop_ratio: Tuple[float, float] = bounded((3 / 4, 4 / 3), 1e-3)
+    flip: float = bounded(0.5, 0.0, 1.0)
+    color_jitter: float = bounded(0.0, 0.0, 1.0)
     interpolation: Optional[Literal["bilinear", "bicubic", "random"]] = None
     rand_augment: Optional[str] = None
-    erase_probability: float = number(0.0, 0.0, 1.0)
+    erase_probability: float = bounded(0.0, 0.0, 1.0)
     erase_mode: Literal["pixel", "rand", "const"] = "pixel"
 
     def __post_init__(self):
@@ -77,17 +77,14 @@ class AugmentSettings:
                 raise UserError(f"rand_augment: {error}") from None
             if self.color_jitter > 0:
                 raise UserError(f"color_jitter: must be 0 with rand_augment, not {self.color_jitter}")
-        for name in ("crop_scale", "crop_ratio"):
-            low, high = getattr(self, name)
-            if low > high:
-                raise UserError(f"{name}: [{low}, {high}] is not in rising order")
+        check_rising(self, "crop_scale", "crop_ratio")
 
 
 @dataclass(frozen=True)
 class LossSettings:
     """Cross-entropy; with smoothing s, the true class gets 1 - s and s is spread evenly over all classes."""
 
-    label_smoothing: float = number(0.1, 0.0, 0.99)
+    label_smoothing: float = bounded(0.1, 0.0, 0.99)
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,14 @@
 
 Sources: Redmon and Farhadi, "YOLOv3: An Incremental Improvement", 2018, section 2.3; k-means with a distance of
 1 - IoU: Redmon and Farhadi, "YOLO9000", CVPR 2017, section 2. The sizes in `ANCHORS` are those of the light
-YOLOv3-MobileNetV2 of MMDetection, for COCO in pictures of 320x320.
+YOLOv3-MobileNetV2 of MMDetection, for COCO in images of 320x320.
 """
 
 import math
 
 import numpy as np
 
+from src.detection.boxes import size_iou
 from src.errors import UserError
 
 STRIDES = (32, 16, 8)
@@ -25,19 +26,19 @@ KMEANS_STARTS = 5
 
 
 def scale_anchors(anchors, factor):
-    """The same anchors for pictures that are `factor` times as large."""
+    """Scale anchors to images that are `factor` times as large."""
     return tuple(tuple((width * factor, height * factor) for width, height in row) for row in anchors)
 
 
 def place_anchors(anchors, image_size):
     """Lay the anchors out over the grids of all strides, in the order of the flattened predictions.
 
-    A picture has ceil(image_size / stride) cells each way. The order of places is that of `STRIDES`, then row, column
+    An image has ceil(image_size / stride) cells each way. The order of places is that of `STRIDES`, then row, column
     and anchor of a cell.
 
     Args:
         anchors: a row of (width, height) in pixels for each of `STRIDES`.
-        image_size: side of the square picture in pixels.
+        image_size: side of the square image in pixels.
 
     Returns:
         Three float32 arrays over the A places: top left corners of the cells in pixels (A, 2), x before y; anchor
@@ -53,19 +54,13 @@ def place_anchors(anchors, image_size):
     return tuple(np.concatenate(parts).astype(np.float32) for parts in (corners, sizes, strides))
 
 
-def size_iou(sizes, anchors):
-    """IoU (N, K) of boxes of `sizes` (N, 2) with boxes of sizes `anchors` (K, 2) around the same centre."""
-    intersection = np.minimum(sizes[:, None], anchors).prod(2)
-    return intersection / (sizes.prod(1)[:, None] + anchors.prod(1) - intersection)
-
-
 def mean_best_iou(sizes, anchors):
-    """Mean over boxes of `sizes` (N, 2) of the IoU with the anchor (K, 2) that fits best; 1 is a perfect fit."""
+    """Average over boxes of `sizes` (N, 2) the IoU with the anchor (K, 2) that fits best; 1 is a perfect fit."""
     return float(size_iou(sizes, anchors).max(1).mean())
 
 
 def cluster_sizes(sizes, seed=0):
-    """Anchors for a data set: k-means over box sizes with a distance of 1 - IoU, the best of `KMEANS_STARTS` runs.
+    """Find anchors for a dataset by k-means over box sizes with a distance of 1 - IoU, in `KMEANS_STARTS` runs.
 
     Args:
         sizes: (N, 2), widths and heights above 0, in pixels of the network's input.
@@ -88,7 +83,7 @@ def cluster_sizes(sizes, seed=0):
 
 
 def _draw_start(sizes, count, generator):
-    """Sizes of boxes drawn one by one, the more likely the further from those before (k-means++)."""
+    """Draw sizes of boxes one by one, the more likely the further from those before (k-means++)."""
     anchors = sizes[[generator.integers(len(sizes))]]
     while len(anchors) < count:
         distance = (1 - size_iou(sizes, anchors).max(1)) ** 2

@@ -1,10 +1,10 @@
-"""COCO's annotation files, read and checked: `annotations/instances_{train2017,val2017}.json` beside the pictures.
+"""COCO's annotation files, read and checked: `annotations/instances_{train2017,val2017}.json` beside the images.
 
 Whatever the file, each mistake in it is named with the file and the entry's id, or treated as COCO treats it:
 
-- crowds and boxes less than a pixel wide or high inside the picture are left out of training, and evaluated as
-  pycocotools does; boxes that reach beyond the picture are cut off at its edge for training;
-- pictures without boxes are kept: background in training, a place for false alarms in evaluation.
+- crowds and boxes less than a pixel wide or high inside the image are left out of training, and evaluated as
+  pycocotools does; boxes that reach beyond the image are cut off at its edge for training;
+- images without boxes are kept: background in training, a place for false alarms in evaluation.
 """
 
 import json
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from src.detection.transforms import clip_boxes
+from src.detection.boxes import clip_boxes, to_corners
 from src.errors import UserError
 
 SPLIT_NAMES = {"train": "train2017", "val": "val2017"}
@@ -28,12 +28,12 @@ MIN_SIDE = 1.0  # pixels of a box in training
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture and its M annotations, as the file has them.
+class AnnotatedImage:
+    """An image and its M annotations, as the file has them.
 
     Attributes:
         id: in the file.
-        path, width, height: of the picture.
+        path, width, height: of the image.
         boxes: float64 (M, 4): left, top, width, height.
         labels: int32 (M,), indices of the categories in the order of their ids.
         areas: float64 (M,).
@@ -50,26 +50,21 @@ class Picture:
     is_crowd: np.ndarray
 
     def objects(self):
-        """What training sees: boxes float32 (K, 4), xyxy, inside the picture, and their labels (K,)."""
+        """Give what training sees: boxes float32 (K, 4), xyxy, inside the image, and their labels (K,)."""
         boxes = to_corners(self.boxes)
         boxes = clip_boxes(boxes, (0, 0, self.width, self.height))
         kept = ~self.is_crowd & ((boxes[:, 2:] - boxes[:, :2]) >= MIN_SIDE).all(axis=1)
         return boxes[kept].astype(np.float32), self.labels[kept]
 
 
-def to_corners(boxes):
-    """(M, 4): left, top, width, height -> left, top, right, bottom."""
-    return np.concatenate((boxes[:, :2], boxes[:, :2] + boxes[:, 2:]), axis=1)
-
-
 @dataclass(frozen=True)
 class Annotations:
-    """An annotation file: the class names and category ids in the order of the ids, and the pictures."""
+    """An annotation file: the class names and category ids in the order of the ids, and the images."""
 
     path: Path
     class_names: tuple
     category_ids: tuple
-    pictures: tuple
+    images: tuple
 
 
 def read_annotations(root, split) -> Annotations:
@@ -91,13 +86,13 @@ def read_annotations(root, split) -> Annotations:
     for annotation in content["annotations"]:
         _check_annotation(path, annotation, entries, labels)
         entries[annotation["image_id"]].append(annotation)
-    pictures = tuple(_build_picture(path, folder, image, entries[image["id"]], labels) for image in content["images"])
-    if not pictures:
+    images = tuple(_build_image(path, folder, image, entries[image["id"]], labels) for image in content["images"])
+    if not images:
         raise UserError(f"{path}: holds no images")
-    if split == "train" and not any(len(picture.objects()[1]) for picture in pictures):
+    if split == "train" and not any(len(image.objects()[1]) for image in images):
         raise UserError(f"{path}: holds no boxes to train on")
     names = tuple(category["name"] for category in categories)
-    return Annotations(path, names, tuple(labels), pictures)
+    return Annotations(path, names, tuple(labels), images)
 
 
 def _read_json(path):
@@ -115,7 +110,7 @@ def _read_json(path):
 
 
 def _check_entries(path, content, section, keys):
-    """Whether a section is a list of entries that have these keys, of these types, and ids of their own."""
+    """Check that a section is a list of entries that have these keys, of these types, and ids of their own."""
     if not isinstance(content.get(section), list):
         raise UserError(f"{path}: is not a COCO file: it has no list of {section}")
     seen = set()
@@ -134,7 +129,7 @@ def _check_entries(path, content, section, keys):
 
 
 def _check_annotation(path, annotation, images, categories):
-    """Whether an annotation belongs to an image and a category and has a box."""
+    """Check that an annotation belongs to an image and a category and has a box."""
     name = f"{path}: annotations id {annotation['id']}"
     for key, known in (("image_id", images), ("category_id", categories)):
         if annotation[key] not in known:
@@ -152,8 +147,8 @@ def _is_number(value):
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _build_picture(path, folder, image, annotations, labels):
-    """`Picture` of an entry of the file and its annotations."""
+def _build_image(path, folder, image, annotations, labels):
+    """Build the `AnnotatedImage` of an entry of the file and its annotations."""
     file, sides = folder / image["file_name"], (image["width"], image["height"])
     if min(sides) < 1:
         raise UserError(f"{path}: images id {image['id']} has {sides[0]}x{sides[1]} pixels")
@@ -161,7 +156,7 @@ def _build_picture(path, folder, image, annotations, labels):
         raise UserError(f"{path}: images id {image['id']}: {file}: no such file")
     boxes = np.array([annotation["bbox"] for annotation in annotations], np.float64).reshape(-1, 4)
     areas = [annotation.get("area", box[2] * box[3]) for annotation, box in zip(annotations, boxes)]
-    return Picture(
+    return AnnotatedImage(
         image["id"],
         file,
         *sides,

@@ -1,10 +1,10 @@
-"""Detections drawn on a picture: boxes with class names and scores, one colour a class."""
+"""Detections drawn on an image: boxes with class names and scores, one colour a class."""
 
 from PIL import ImageDraw, ImageFont
 
 from src.drawing import FONT
 
-LINE_SHARE, TEXT_SHARE = 1 / 250, 1 / 32  # width of lines and height of texts, of the picture's shorter side
+LINE_SHARE, TEXT_SHARE = 1 / 250, 1 / 32  # width of lines and height of texts, of the image's shorter side
 MIN_LINE, MIN_TEXT = 1, 10  # pixels
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 
@@ -32,6 +32,6 @@ def draw_detections(image, boxes, texts, colours):
 
 
 def _readable_on(colour):
-    """Black or white, whichever stands out."""
+    """Choose black or white, whichever stands out on a colour."""
     red, green, blue = colour
     return BLACK if 0.299 * red + 0.587 * green + 0.114 * blue > 128 else WHITE

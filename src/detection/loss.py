@@ -26,8 +26,6 @@ from src.detection.yolov3 import BOX_OUTPUTS, flatten_maps
 
 CENTRE_WEIGHT = 2.0  # classes and objectness have 1
 SIZE_WEIGHT = 2.0
-IGNORE_IOU = 0.5
-SUMMED_IMAGES = 24  # of each process in the recipe, whose losses are added up
 MIN_GROWTH = 1e-6  # of a box over its anchor
 
 
@@ -50,7 +48,7 @@ class GridAssignment(nn.Cell):
         owners int32 (B, A), the index of each positive place's box; positive and background float32 (B, A), 1 or 0.
     """
 
-    def __init__(self, anchors, image_size, positive_iou=1.0, ignore_iou=IGNORE_IOU):
+    def __init__(self, anchors, image_size, positive_iou, ignore_iou):
         super().__init__(auto_prefix=False)
         sizes = np.array(anchors, np.float32)  # (scales, 3, 2)
         cells = [math.ceil(image_size / stride) for stride in STRIDES]
@@ -76,7 +74,7 @@ class GridAssignment(nn.Cell):
         return owners, positive.astype(mindspore.float32), background.astype(mindspore.float32)
 
     def shares(self, boxes, real, scale):
-        """(B, M, places of the scale) of boxes (B, M, 4) with all anchors, and the same with 0 outside its own cell."""
+        """Compute shares (B, M, places) of boxes with all anchors of a scale, and with 0 outside a box's own cell."""
         columns, own_columns = self.overlap(boxes, scale, 0)
         rows, own_rows = self.overlap(boxes, scale, 1)
         sides = boxes[:, :, 2:] - boxes[:, :, :2]
@@ -85,8 +83,11 @@ class GridAssignment(nn.Cell):
         return outer(rows * factor, columns), outer(own_rows * factor, own_columns)
 
     def overlap(self, boxes, scale, axis):
-        """Pixels (B, M, cells, 3) that boxes and anchors share along x (0) or y (1), and the same with 0 in cells that
-        do not hold the box's centre; the last cell also holds the border of the picture."""
+        """Compute the pixels (B, M, cells, 3) that boxes and anchors share along x (0) or y (1).
+
+        The second result is the same with 0 in cells that do not hold the box's centre; the last cell also holds the
+        border of the image.
+        """
         start, end = boxes[:, :, axis, None, None], boxes[:, :, axis + 2, None, None]  # (B, M, 1, 1)
         centres, halves = (self.cell_numbers[scale] + 0.5) * STRIDES[scale], self.sizes[scale][axis] / 2
         pixels = ops.relu(ops.minimum(end, centres + halves) - ops.maximum(start, centres - halves))
@@ -95,7 +96,7 @@ class GridAssignment(nn.Cell):
 
 
 def outer(rows, columns):
-    """Product of (B, M, H, 3) and (B, M, W, 3) for each cell and anchor: (B, M, H * W * 3)."""
+    """Multiply (B, M, H, 3) and (B, M, W, 3) for each cell and anchor: (B, M, H * W * 3)."""
     product = rows.expand_dims(3) * columns.expand_dims(2)  # (B, M, H, W, 3)
     return product.reshape(*rows.shape[:2], -1)  # -> (B, M, H * W * 3)
 
@@ -122,16 +123,7 @@ class YOLOv3Loss(nn.Cell):
     fills up.
     """
 
-    def __init__(
-        self,
-        network,
-        num_classes,
-        anchors,
-        image_size,
-        positive_iou=1.0,
-        ignore_iou=IGNORE_IOU,
-        summed_images=SUMMED_IMAGES,
-    ):
+    def __init__(self, network, num_classes, anchors, image_size, positive_iou, ignore_iou, summed_images):
         super().__init__(auto_prefix=False)
         self.network = network
         self.assign = GridAssignment(anchors, image_size, positive_iou, ignore_iou)
@@ -155,8 +147,11 @@ class YOLOv3Loss(nn.Cell):
         return loss * (self.summed_images / raw.shape[0])
 
     def build_targets(self, boxes, labels, owners):
-        """Targets of all places, meaningful where they have an owner: centre, log of the size over the anchor's, both
-        (B, A, 2), and classes (B, A, C)."""
+        """Build the targets of all places, meaningful where they have an owner.
+
+        Returns:
+            The centre and the log of the size over the anchor's, both (B, A, 2), and classes (B, A, C).
+        """
         index = ops.tile(owners.expand_dims(-1), (1, 1, 4))  # (B, A) -> (B, A, 4)
         boxes = ops.gather_elements(boxes, 1, index)  # (B, M, 4) -> (B, A, 4)
         labels = ops.gather_elements(labels, 1, owners)  # (B, M) -> (B, A)

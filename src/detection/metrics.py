@@ -1,4 +1,4 @@
-"""COCO's average precision and recall by pycocotools, over every picture exactly once, on all processes together."""
+"""COCO's average precision and recall by pycocotools, over every image exactly once, on all processes together."""
 
 import contextlib
 import io
@@ -6,10 +6,9 @@ import json
 
 import numpy as np
 
-from src.checkpoint import write_csv, write_text
 from src.detection.postprocess import MAX_DETECTIONS
 from src.errors import UserError
-from src.runtime import sum_over_ranks
+from src.files import write_csv, write_text
 
 # pycocotools' 12 numbers, in its order
 METRICS = (
@@ -20,50 +19,50 @@ ALL_AREAS, AT_100 = 0, -1  # places in pycocotools' tables: of the area ranges, 
 
 
 class DetectionMetrics:
-    """The detections of each picture; each process fills in its own, `gather` brings them together.
+    """The detections of each image; each process fills in its own, `gather` brings them together.
 
     Args:
-        annotations: `Annotations` of the pictures.
+        annotations: `Annotations` of the images.
 
     Attributes:
-        boxes: float (pictures, MAX_DETECTIONS, 4), xyxy in the picture's pixels.
-        scores: float (pictures, MAX_DETECTIONS).
-        labels: int (pictures, MAX_DETECTIONS).
-        counts: int (pictures,), how many of these places are taken.
+        boxes: float (images, MAX_DETECTIONS, 4), xyxy in the image's pixels.
+        scores: float (images, MAX_DETECTIONS).
+        labels: int (images, MAX_DETECTIONS).
+        counts: int (images,), how many of these places are taken.
     """
 
     def __init__(self, annotations):
         self.annotations = annotations
-        pictures = len(annotations.pictures)
-        self.boxes = np.zeros((pictures, MAX_DETECTIONS, 4))
-        self.scores = np.zeros((pictures, MAX_DETECTIONS))
-        self.labels = np.zeros((pictures, MAX_DETECTIONS), np.int64)
-        self.counts = np.zeros(pictures, np.int64)
-        self.seen = np.zeros(pictures, np.int64)
+        images = len(annotations.images)
+        self.boxes = np.zeros((images, MAX_DETECTIONS, 4))
+        self.scores = np.zeros((images, MAX_DETECTIONS))
+        self.labels = np.zeros((images, MAX_DETECTIONS), np.int64)
+        self.counts = np.zeros(images, np.int64)
+        self.seen = np.zeros(images, np.int64)
 
     def update(self, index, boxes, scores, labels):
-        """Record the detections of the picture `index`: (D, 4), (D,), (D,), best first, `MAX_DETECTIONS` at most."""
+        """Record the detections of the image `index`: (D, 4), (D,), (D,), best first, `MAX_DETECTIONS` at most."""
         count = len(scores)
         self.boxes[index, :count], self.scores[index, :count], self.labels[index, :count] = boxes, scores, labels
         self.counts[index] = count
         self.seen[index] += 1
 
-    def gather(self):
-        """Sum the records of all processes, each of which holds zeros for the others' pictures."""
+    def gather(self, ranks):
+        """Sum the records of all processes of `Ranks`, each of which holds zeros for the others' images."""
         for name in ("boxes", "scores", "labels", "counts", "seen"):
-            setattr(self, name, sum_over_ranks(getattr(self, name)))
+            setattr(self, name, ranks.sum(getattr(self, name)))
         if not (self.seen == 1).all():
             raise RuntimeError(f"{int((self.seen != 1).sum())} images were not evaluated exactly once")
 
     def results(self) -> list:
-        """All detections in COCO's results format."""
+        """Give all detections in COCO's results format."""
         results = []
-        for index, picture in enumerate(self.annotations.pictures):
+        for index, image in enumerate(self.annotations.images):
             for place in range(self.counts[index]):
                 left, top, right, bottom = self.boxes[index, place].tolist()
                 results.append(
                     {
-                        "image_id": picture.id,
+                        "image_id": image.id,
                         "category_id": self.annotations.category_ids[self.labels[index, place]],
                         "bbox": [left, top, right - left, bottom - top],
                         "score": float(self.scores[index, place]),
@@ -72,12 +71,16 @@ class DetectionMetrics:
         return results
 
     def result(self):
-        """({metric: number}, [(class name, objects, AP, AP50)]); -1, as in COCO, where there is no object to find."""
+        """Compute COCO's metrics.
+
+        Returns:
+            ({metric: number}, [(class name, objects, AP, AP50), ...]); -1, as in COCO, where no object is to be found.
+        """
         evaluation = evaluate_results(self.annotations, self.results())
         metrics = {name: float(value) for name, value in zip(METRICS, evaluation.stats)}
-        metrics["images"] = len(self.annotations.pictures)
+        metrics["images"] = len(self.annotations.images)
         precision = evaluation.eval["precision"][:, :, :, ALL_AREAS, AT_100]  # (IoUs, recalls, classes)
-        labels = np.concatenate([picture.labels[~picture.is_crowd] for picture in self.annotations.pictures])
+        labels = np.concatenate([image.labels[~image.is_crowd] for image in self.annotations.images])
         counts = np.bincount(labels, minlength=len(self.annotations.class_names))
         rows = [
             (name, int(counts[index]), _mean(precision[:, :, index]), _mean(precision[0, :, index]))
@@ -92,13 +95,13 @@ class DetectionMetrics:
 
 
 def _mean(precision):
-    """Mean of the entries that pycocotools has filled in; -1 if there are none."""
+    """Average the entries that pycocotools has filled in; -1 if there are none."""
     filled = precision[precision > -1]
     return float(filled.mean()) if filled.size else -1.0
 
 
 def evaluate_results(annotations, results):
-    """pycocotools' `COCOeval` of results against `Annotations`, summarised.
+    """Run pycocotools' `COCOeval` of results against `Annotations`, and summarise it.
 
     Raises:
         UserError: if pycocotools is missing.
@@ -120,12 +123,12 @@ def evaluate_results(annotations, results):
 
 
 def _index(annotations, boxes):
-    """pycocotools' `COCO` object of the pictures with these boxes."""
+    """Build pycocotools' `COCO` object of the images with these boxes."""
     from pycocotools.coco import COCO
 
     coco = COCO()
     coco.dataset = {
-        "images": [{"id": picture.id} for picture in annotations.pictures],
+        "images": [{"id": image.id} for image in annotations.images],
         "categories": [{"id": number} for number in annotations.category_ids],
         "annotations": boxes,
     }
@@ -134,14 +137,14 @@ def _index(annotations, boxes):
 
 
 def _ground_truth(annotations) -> list:
-    """The annotations as pycocotools wants them, numbered from 1: it takes the id 0 for "not found"."""
+    """List the annotations as pycocotools wants them, numbered from 1: it takes the id 0 for "not found"."""
     entries = []
-    for picture in annotations.pictures:
-        for box, label, area, is_crowd in zip(picture.boxes, picture.labels, picture.areas, picture.is_crowd):
+    for image in annotations.images:
+        for box, label, area, is_crowd in zip(image.boxes, image.labels, image.areas, image.is_crowd):
             entries.append(
                 {
                     "id": len(entries) + 1,
-                    "image_id": picture.id,
+                    "image_id": image.id,
                     "category_id": annotations.category_ids[label],
                     "bbox": box.tolist(),
                     "area": float(area),

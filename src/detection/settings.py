@@ -1,22 +1,16 @@
 """Settings of the detection task: what its YAML files may say besides the common sections."""
 
 from dataclasses import dataclass, field
-from typing import Literal, Optional, Tuple
+from typing import Literal, Tuple
 
-from src.config import BackboneSettings, Config, number
+from src.data.photometric import PhotometricOptions
+from src.data.settings import PipelineSettings
 from src.detection.anchors import ANCHORS, ANCHORS_PER_CELL, STRIDES
-from src.detection.loss import IGNORE_IOU, SUMMED_IMAGES
-from src.detection.postprocess import (
-    MAX_CANDIDATES,
-    MAX_DETECTIONS,
-    NMS_IOU,
-    OBJECTNESS_THRESHOLD,
-    SCORE_THRESHOLD,
-)
-from src.detection.yolov3 import NECK_CHANNELS
+from src.detection.postprocess import DetectionLimits
 from src.errors import UserError
+from src.fields import bounded, changeable, check_rising
 from src.ghostnetv2 import MIN_INPUT_SIZE
-from src.images import IMAGENET_MEAN, IMAGENET_STD
+from src.settings import BackboneSettings, Config
 
 
 @dataclass(frozen=True)
@@ -24,12 +18,12 @@ class NetworkSettings(BackboneSettings):
     """Backbone and head: `channels` of the head at each scale.
 
     `anchors`: (width, height) in the input's pixels, a row for each of the strides 32, 16 and 8;
-    `scripts/make_anchors.py` finds them for a data set.
+    `scripts/make_anchors.py` finds them for a dataset.
     """
 
-    num_classes: int = number(80, 1)
-    channels: int = number(NECK_CHANNELS, 1)
-    anchors: Tuple[Tuple[Tuple[float, float], ...], ...] = number(ANCHORS, 1e-3)
+    num_classes: int = bounded(80, 1)
+    channels: int = bounded(96, 1)
+    anchors: Tuple[Tuple[Tuple[float, float], ...], ...] = bounded(ANCHORS, 1e-3)
 
     def __post_init__(self):
         super().__post_init__()
@@ -40,77 +34,65 @@ class NetworkSettings(BackboneSettings):
 
 
 @dataclass(frozen=True)
-class DataSettings:
-    """Where the pictures are and what the network sees of them.
+class DataSettings(PipelineSettings):
+    """Where the images are and what the network sees of them.
 
-    `path` holds `train2017/`, `val2017/` and `annotations/instances_{train2017,val2017}.json`. `class_names` in the
-    order of the category ids; empty: those of the annotation file. A picture's longer side is resized to `image_size`,
-    the rest of the square is padding. `max_boxes`: places for objects in a batch; a picture with more is an error.
-    An epoch is the training set `repeat` times. `workers` decode pictures; null, and at most, one a processor core.
-    They are threads, with `worker_processes` processes, for the same pixels.
+    Attributes:
+        path: holds `train2017/`, `val2017/` and `annotations/instances_{train2017,val2017}.json`; class names are in
+            the order of the category ids.
+        image_size: to which an image's longer side is resized; the rest of the square is padding.
+        max_boxes: places for objects in a batch; an image with more is an error.
+        repeat: times that an epoch is the training set.
     """
 
-    path: str = "data/coco"
-    class_names: Tuple[str, ...] = ()
-    image_size: int = number(320, MIN_INPUT_SIZE)
-    max_boxes: int = number(100, 1)
-    repeat: int = number(1, 1)
-    mean: Tuple[float, float, float] = number(IMAGENET_MEAN, 0.0, 1.0)
-    std: Tuple[float, float, float] = number(IMAGENET_STD, 1e-6, 1.0)
-    workers: Optional[int] = number(None, 1)
-    worker_processes: bool = False
+    path: str = changeable("data/coco")
+    image_size: int = bounded(320, MIN_INPUT_SIZE)
+    max_boxes: int = bounded(100, 1)
+    repeat: int = bounded(1, 1)
 
 
 @dataclass(frozen=True)
-class AugmentSettings:
-    """Arguments of `transforms.TrainTransform`.
+class AugmentSettings(PhotometricOptions):
+    """Photometric distortion, expansion, crop and flip, see `transforms.DetectionAugmentation`.
 
-    Photometric distortion: `brightness` in grey levels, `contrast` and `saturation` as ranges of factors, `hue` in
-    degrees, each with probability 1/2. Expansion by a factor of `expand_ratio`. Crops of at least
-    `crop_min_size` of either side, with a minimum IoU drawn from `crop_min_ious`; empty: none. `flip`: probability.
+    Attributes:
+        expand_probability, expand_ratio: of an expansion, and the range of its factor.
+        crop_min_ious: minimum IoUs to draw from; empty for no crops.
+        crop_min_size: least share of either side in a crop.
+        flip: probability of a horizontal flip.
     """
 
-    brightness: float = number(32.0, 0.0, 255.0)
-    contrast: Tuple[float, float] = number((0.5, 1.5), 0.0)
-    saturation: Tuple[float, float] = number((0.5, 1.5), 0.0)
-    hue: float = number(18.0, 0.0, 180.0)
-    expand_probability: float = number(0.5, 0.0, 1.0)
-    expand_ratio: Tuple[float, float] = number((1.0, 2.0), 1.0)
-    crop_min_ious: Tuple[float, ...] = number((0.4, 0.5, 0.6, 0.7, 0.8, 0.9), 0.0, 1.0)
-    crop_min_size: float = number(0.3, 0.01, 1.0)
-    flip: float = number(0.5, 0.0, 1.0)
+    expand_probability: float = bounded(0.5, 0.0, 1.0)
+    expand_ratio: Tuple[float, float] = bounded((1.0, 2.0), 1.0)
+    crop_min_ious: Tuple[float, ...] = bounded((0.4, 0.5, 0.6, 0.7, 0.8, 0.9), 0.0, 1.0)
+    crop_min_size: float = bounded(0.3, 0.01, 1.0)
+    flip: float = bounded(0.5, 0.0, 1.0)
 
     def __post_init__(self):
-        for name in ("contrast", "saturation", "expand_ratio"):
-            low, high = getattr(self, name)
-            if low > high:
-                raise UserError(f"{name}: [{low}, {high}] is not in rising order")
+        super().__post_init__()
+        check_rising(self, "expand_ratio")
 
 
 @dataclass(frozen=True)
 class LossSettings:
-    """Assignment of boxes to anchors and scale of the sum, see `loss.YOLOv3Loss`."""
+    """Assignment of boxes to anchors and scale of the sum, see `loss.YOLOv3Loss`.
 
-    positive_iou: float = number(1.0, 0.0, 1.0)
-    ignore_iou: float = number(IGNORE_IOU, 0.0, 1.0)
-    summed_images: int = number(SUMMED_IMAGES, 1)
+    Attributes:
+        positive_iou: IoU from which an anchor in a box's cell is positive though it is not the best.
+        ignore_iou: IoU above which a place without a box is no background.
+        summed_images: images whose losses are added up; the recipe has 24 on each process.
+    """
+
+    positive_iou: float = bounded(1.0, 0.0, 1.0)
+    ignore_iou: float = bounded(0.5, 0.0, 1.0)
+    summed_images: int = bounded(24, 1)
 
 
 @dataclass(frozen=True)
-class InferenceSettings:
-    """From decoded boxes to detections, see `postprocess.select_detections`.
+class InferenceSettings(DetectionLimits):
+    """From decoded boxes to detections; `scripts/predict.py` lists and draws those from `drawn_score` on."""
 
-    Of the places above `objectness`, the best `candidates` are kept; each is a box of every class above `score`. Non-
-    maximum suppression at `iou` leaves the best `detections`. `scripts/predict.py` lists and draws those from
-    `drawn_score` on.
-    """
-
-    objectness: float = number(OBJECTNESS_THRESHOLD, 0.0, 1.0)
-    score: float = number(SCORE_THRESHOLD, 0.0, 1.0)
-    candidates: int = number(MAX_CANDIDATES, 1)
-    iou: float = number(NMS_IOU, 0.0, 1.0)
-    detections: int = number(MAX_DETECTIONS, 1, MAX_DETECTIONS)
-    drawn_score: float = number(0.3, 0.0, 1.0)
+    drawn_score: float = bounded(0.3, 0.0, 1.0)
 
 
 @dataclass(frozen=True)

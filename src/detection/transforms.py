@@ -1,7 +1,7 @@
-"""Pictures and boxes as the network sees them: photometric distortion, expansion, crop, resize with padding, flip.
+"""Images and boxes as the network sees them: photometric distortion, expansion, crop, resize with padding, flip.
 
 Source: Liu et al., "SSD: Single Shot MultiBox Detector", ECCV 2016, section 3.6, with the ranges of the light
-YOLOv3-MobileNetV2 set-up, where every box of a picture must have the minimum IoU with a crop.
+YOLOv3-MobileNetV2 set-up, where every box of an image must have the minimum IoU with a crop.
 
 Expansion, crop, resize and flip are first put together into one `View`, which maps boxes exactly, and the pixels are
 read once. Differences from the reference: Pillow's antialiased bilinear resize; colours are distorted behind it
@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image
 
-from src.photometric import distort
+from src.data.photometric import distort
+from src.detection.boxes import box_iou, clip_boxes, has_centre
 
 CROP_ATTEMPTS = 50  # for each draw of a minimum IoU
 CROP_ASPECTS = (0.5, 2.0)  # height over width
@@ -22,12 +23,12 @@ CROP_ASPECTS = (0.5, 2.0)  # height over width
 
 @dataclass(frozen=True)
 class View:
-    """A window of a picture in the square input of the network.
+    """A window of an image in the square input of the network.
 
     The window keeps its aspect and fills the input's longer side from the top left corner; the rest is padding.
 
     Args:
-        left, top, width, height: of the window in the picture's pixels; it may reach beyond the picture.
+        left, top, width, height: of the window in the image's pixels; it may reach beyond the image.
         size: side of the input in pixels.
         flip: whether the window is mirrored left to right.
     """
@@ -47,17 +48,17 @@ class View:
 
     @property
     def corners(self):
-        """(left, top, right, bottom) in the picture."""
+        """(left, top, right, bottom) in the image."""
         return self.left, self.top, self.left + self.width, self.top + self.height
 
     def to_input(self, boxes):
-        """Boxes (M, 4), xyxy, from the picture's pixels to the input's."""
+        """Map boxes (M, 4), xyxy, from the image's pixels to the input's."""
         columns, rows = self.scaled
         boxes = (boxes - np.tile((self.left, self.top), 2)) * np.tile((columns / self.width, rows / self.height), 2)
         return self._mirror(boxes, columns)
 
-    def to_picture(self, boxes):
-        """Boxes (M, 4), xyxy, from the input's pixels to the picture's."""
+    def to_image(self, boxes):
+        """Map boxes (M, 4), xyxy, from the input's pixels to the image's."""
         columns, rows = self.scaled
         boxes = self._mirror(boxes, columns)
         return boxes * np.tile((self.width / columns, self.height / rows), 2) + np.tile((self.left, self.top), 2)
@@ -69,12 +70,12 @@ class View:
         return np.stack((columns - right, top, columns - left, bottom), axis=1)
 
     def read(self, image, fill, change=None):
-        """Pixels uint8 (size, size, 3) of the view.
+        """Read the pixels uint8 (size, size, 3) of the view.
 
         Args:
             image: PIL image, RGB.
-            fill: colour of the padding and of the window where it lies beyond the picture.
-            change: function of the picture's own pixels, uint8 (h, w, 3), before they are placed.
+            fill: colour of the padding and of the window where it lies beyond the image.
+            change: function of the image's own pixels, uint8 (h, w, 3), before they are placed.
         """
         columns, rows = self.scaled
         canvas = np.full((self.size, self.size, 3), fill, np.uint8)
@@ -90,11 +91,11 @@ class View:
 
 
 def _overlap(start, length, limit, pixels):
-    """Where a window overlaps the picture along an axis: whole pixels of the input, and their place in the picture.
+    """Find where a window overlaps the image along an axis: whole pixels of the input, and their place in the image.
 
     Args:
-        start, length: of the window in the picture's pixels.
-        limit: length of the picture.
+        start, length: of the window in the image's pixels.
+        limit: length of the image.
         pixels: length of the window in the input.
     """
     first = -(-(max(0, start) - start) * pixels // length)  # rounded up
@@ -104,12 +105,12 @@ def _overlap(start, length, limit, pixels):
 
 
 def whole_view(width, height, size):
-    """The view of a whole picture."""
+    """Make the view of a whole image."""
     return View(0, 0, width, height, size)
 
 
 def expand(view, ratio, generator):
-    """The view with its window enlarged by a factor from the range `ratio`, the old one anywhere in it."""
+    """Enlarge the window of a view by a factor from the range `ratio`, the old one anywhere in it."""
     factor = generator.uniform(*ratio)
     width, height = int(view.width * factor), int(view.height * factor)
     left = view.left - int(generator.uniform(0, width - view.width))
@@ -118,14 +119,14 @@ def expand(view, ratio, generator):
 
 
 def crop(view, boxes, min_ious, min_size, generator):
-    """The view with a smaller window, at random, or with the same one.
+    """Choose a smaller window for a view, at random, or keep its own.
 
     One of "whole window" and the minimum IoUs is drawn, then windows until one has at least this IoU with every box
     and the centre of one inside; after `CROP_ATTEMPTS` failures it is drawn again.
 
     Args:
         view: `View`.
-        boxes: (M, 4), xyxy, in the picture's pixels; none: any window will do.
+        boxes: (M, 4), xyxy, in the image's pixels; none: any window will do.
         min_ious: to choose from.
         min_size: least share of the window's width and height.
         generator: numpy Generator.
@@ -140,12 +141,12 @@ def crop(view, boxes, min_ious, min_size, generator):
                 continue
             if len(boxes) == 0:
                 return window
-            if iou(window.corners, boxes).min() >= min_ious[choice] and has_centre(window.corners, boxes).any():
+            if box_iou(window.corners, boxes).min() >= min_ious[choice] and has_centre(window.corners, boxes).any():
                 return window
 
 
 def _draw_window(view, min_size, generator):
-    """A window inside the view's; None if its aspect is not wanted."""
+    """Draw a window inside the view's; None if its aspect is not wanted."""
     width = int(view.width * generator.uniform(min_size, 1))
     height = int(view.height * generator.uniform(min_size, 1))
     if min(width, height) < 1 or not CROP_ASPECTS[0] <= height / width <= CROP_ASPECTS[1]:
@@ -155,27 +156,7 @@ def _draw_window(view, min_size, generator):
     return replace(view, left=left, top=top, width=width, height=height)
 
 
-def iou(window, boxes):
-    """Intersection over union (M,) of a window (left, top, right, bottom) with boxes (M, 4)."""
-    sides = np.minimum(boxes[:, 2:], window[2:]) - np.maximum(boxes[:, :2], window[:2])
-    intersection = np.maximum(sides, 0).prod(axis=1)
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
-    return intersection / (areas + (window[2] - window[0]) * (window[3] - window[1]) - intersection)
-
-
-def has_centre(window, boxes):
-    """bool (M,): whether the centre of each box (M, 4) lies inside a window (left, top, right, bottom)."""
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    return ((centres > window[:2]) & (centres < window[2:])).all(axis=1)
-
-
-def clip_boxes(boxes, window):
-    """Boxes (M, 4), cut off at a window (left, top, right, bottom)."""
-    left, top, right, bottom = window
-    return np.clip(boxes, (left, top, left, top), (right, bottom, right, bottom))
-
-
-class TrainTransform:
+class DetectionAugmentation:
     """(PIL image, boxes (M, 4) xyxy, labels (M,), numpy Generator) -> (uint8 (size, size, 3), boxes, labels).
 
     The boxes of the result are float32 in the input's pixels: those whose centre is in the crop, cut off at its edge.
@@ -183,42 +164,23 @@ class TrainTransform:
     Args:
         size: side of the input.
         fill: colour of padding and expansion.
-        brightness, contrast, saturation, hue: see `photometric.distort`.
-        expand_probability, expand_ratio: of `expand`.
-        crop_min_ious, crop_min_size: of `crop`.
-        flip: probability of a horizontal flip.
+        settings: `AugmentSettings` of detection.
     """
 
-    def __init__(
-        self,
-        size,
-        fill,
-        brightness=32.0,
-        contrast=(0.5, 1.5),
-        saturation=(0.5, 1.5),
-        hue=18.0,
-        expand_probability=0.5,
-        expand_ratio=(1.0, 2.0),
-        crop_min_ious=(0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
-        crop_min_size=0.3,
-        flip=0.5,
-    ):
-        self.size, self.fill = size, fill
-        self.distortion = {"brightness": brightness, "contrast": contrast, "saturation": saturation, "hue": hue}
-        self.expand_probability, self.expand_ratio = expand_probability, expand_ratio
-        self.crop_min_ious, self.crop_min_size, self.flip = crop_min_ious, crop_min_size, flip
+    def __init__(self, size, fill, settings):
+        self.size, self.fill, self.settings = size, fill, settings
 
     def __call__(self, image, boxes, labels, generator):
         view = self.draw_view(image.width, image.height, boxes, generator)
-        pixels = view.read(image, self.fill, lambda part: distort(part, generator, **self.distortion))
+        pixels = view.read(image, self.fill, lambda part: distort(part, generator, self.settings))
         kept = has_centre(view.corners, boxes)
         boxes = view.to_input(clip_boxes(boxes[kept], view.corners))
         return pixels, boxes.astype(np.float32), labels[kept]
 
     def draw_view(self, width, height, boxes, generator):
-        """A random view of a picture with these boxes."""
-        view = whole_view(width, height, self.size)
-        if generator.random() < self.expand_probability:
-            view = expand(view, self.expand_ratio, generator)
-        view = crop(view, boxes, self.crop_min_ious, self.crop_min_size, generator)
-        return replace(view, flip=bool(generator.random() < self.flip))
+        """Draw a random view of an image with these boxes."""
+        settings, view = self.settings, whole_view(width, height, self.size)
+        if generator.random() < settings.expand_probability:
+            view = expand(view, settings.expand_ratio, generator)
+        view = crop(view, boxes, settings.crop_min_ious, settings.crop_min_size, generator)
+        return replace(view, flip=bool(generator.random() < settings.flip))

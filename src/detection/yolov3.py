@@ -14,12 +14,11 @@ from mindspore.common.initializer import Normal
 
 from src.detection.anchors import ANCHORS_PER_CELL, STRIDES, place_anchors
 from src.errors import UserError
-from src.ghostnetv2 import build_batch_norm, build_convolution, resize
+from src.layers.blocks import build_batch_norm, build_convolution, resize
 
-NECK_CHANNELS = 96
 BOX_OUTPUTS = 5  # x, y, width, height, objectness
 PREDICTION_STD = 0.01  # of the initial weights behind the last features
-PRIOR_OBJECTS, PRIOR_IMAGE_SIZE = 8, 608  # objects that a scale expects at first in a picture of so many pixels a side
+PRIOR_OBJECTS, PRIOR_IMAGE_SIZE = 8, 608  # objects that a scale expects at first in an image of so many pixels a side
 PRIOR_CLASS = 0.01  # probability of each class at first
 MAX_LOG_GROWTH = math.log(1000 / 16)  # of a box over its anchor; exp of random weights' outputs can be infinite
 
@@ -56,7 +55,7 @@ class YOLOv3(nn.Cell):
         UserError: if the backbone's strides are others.
     """
 
-    def __init__(self, backbone, num_classes, channels=NECK_CHANNELS):
+    def __init__(self, backbone, num_classes, channels):
         super().__init__()
         strides = tuple(reversed(backbone.feature_strides[-len(STRIDES) :]))
         if strides != STRIDES:
@@ -83,7 +82,7 @@ class YOLOv3(nn.Cell):
 
 
 def build_detection_block(in_channels, channels):
-    """Five convolutions, 1x1 and 3x3 in turn, the 3x3 ones of twice the channels."""
+    """Build five convolutions, 1x1 and 3x3 in turn, the 3x3 ones of twice the channels."""
     return nn.SequentialCell(
         [
             ConvBnLeaky(in_channels, channels, 1),
@@ -96,7 +95,7 @@ def build_detection_block(in_channels, channels):
 
 
 def build_head(channels, num_classes, stride):
-    """A 3x3 convolution, then the 1x1 one of the predictions.
+    """Build a 3x3 convolution, then the 1x1 one of the predictions.
 
     Its biases start at the logits of few objects and rare classes: else the loss of thousands of empty places drowns
     everything in the first updates.
@@ -121,7 +120,7 @@ def _logit(probability):
 
 
 def flatten_maps(maps):
-    """Raw predictions of all scales as float32 (N, A, 5 + classes), in the order of `place_anchors`."""
+    """Join the raw predictions of all scales: float32 (N, A, 5 + classes), in the order of `place_anchors`."""
     flat = ()
     for x in maps:
         outputs = x.shape[1] // ANCHORS_PER_CELL

@@ -1,4 +1,4 @@
-"""Pictures and masks in ADE20K's layout: lists of files, and the loading of a pair.
+"""Images and masks in ADE20K's layout: lists of files, and the loading of a pair.
 
 `images/{training,validation}/NAME.jpg` and `annotations/{training,validation}/NAME.png`, one channel: 0 is "other",
 which does not count, 1 to C are the classes. Loaded, these are `IGNORED` and 0 to C - 1.
@@ -11,19 +11,22 @@ from pathlib import Path
 
 import numpy as np
 
+from src.data.images import find_images, load_image
 from src.errors import UserError
-from src.images import find_images, load_image
 from src.segmentation.loss import IGNORED
 
 SPLIT_FOLDERS = {"train": "training", "val": "validation"}
 
 
-def list_samples(root, split):
-    """[(image path, mask path), ...] of a split, in sorted order.
+def pair_files(root, split):
+    """Find the images of a split and their masks, in sorted order.
 
     Args:
         root: holds `images` and `annotations`.
         split: 'train' or 'val'.
+
+    Returns:
+        [(image path, mask path), ...], and the number of other files beside the images.
 
     Raises:
         UserError: if a folder is missing or empty, or an image has no mask.
@@ -37,17 +40,18 @@ def list_samples(root, split):
             raise UserError(
                 f"{folder}: no such folder; the layout is images/ and annotations/, each with training/ and validation/"
             )
-    pairs = [(path, (masks / path.relative_to(images)).with_suffix(".png")) for path in find_images(images)]
+    found, others = find_images(images)
+    pairs = [(path, (masks / path.relative_to(images)).with_suffix(".png")) for path in found]
     missing = [(path, mask) for path, mask in pairs if not mask.is_file()]
     if missing:
         path, mask = missing[0]
-        others = f" and {len(missing) - 1} more have" if len(missing) > 1 else " has"
-        raise UserError(f"{path}{others} no mask, expected {mask}")
-    return pairs
+        more = f" and {len(missing) - 1} more have" if len(missing) > 1 else " has"
+        raise UserError(f"{path}{more} no mask, expected {mask}")
+    return pairs, others
 
 
 def load_labels(path, num_classes):
-    """Labels uint8 (H, W) of a mask file: classes from 0, and `IGNORED`.
+    """Load the labels uint8 (H, W) of a mask file: classes from 0, and `IGNORED`.
 
     Raises:
         UserError: if it is broken, has several channels, or a value that is no class.
@@ -63,10 +67,13 @@ def load_labels(path, num_classes):
 
 
 def load_pair(image_path, mask_path, num_classes):
-    """(uint8 (H, W, 3), labels uint8 (H, W)).
+    """Load an image and its mask.
+
+    Returns:
+        (uint8 (H, W, 3), labels uint8 (H, W)).
 
     Raises:
-        UserError: also if the sizes differ.
+        UserError: if either is broken, the mask is none, or their sizes differ.
     """
     image, labels = np.asarray(load_image(image_path)), load_labels(mask_path, num_classes)
     if image.shape[:2] != labels.shape:
@@ -75,17 +82,17 @@ def load_pair(image_path, mask_path, num_classes):
     return image, labels
 
 
-class LoadSample:
+class LoadPair:
     """(key (epoch, index), index) -> (uint8 (H, W, 3), labels uint8 (H, W), key).
 
     Args:
-        pairs: from `list_samples`.
+        pairs: from `pair_files`.
         num_classes: see `load_labels`.
         transform: (image, labels, numpy Generator) -> (image, labels); None leaves them as they are.
         seed: of the run.
     """
 
-    def __init__(self, pairs, num_classes, transform=None, seed=0):
+    def __init__(self, pairs, num_classes, transform, seed):
         self.pairs = [(os.fspath(image), os.fspath(mask)) for image, mask in pairs]
         self.num_classes, self.transform, self.seed = num_classes, transform, seed
 

@@ -9,14 +9,14 @@ stride 8, as in the code that GhostNetV2 was measured with.
 
 from mindspore import nn, ops
 
-from src.dropout import Dropout
-from src.ghostnetv2 import ConvBnAct, build_convolution, global_mean, resize
+from src.layers.blocks import ConvBnAct, build_convolution, global_mean, resize
+from src.layers.dropout import Dropout
 
 AUXILIARY_STAGE = 2  # of the backbone's maps: the one that has stride 16 without dilation
 
 
 class ImagePooling(nn.Cell):
-    """The picture's mean at every position: (N, C, H, W) -> (N, out_channels, H, W)."""
+    """The image's mean at every position: (N, C, H, W) -> (N, out_channels, H, W)."""
 
     def __init__(self, in_channels, out_channels):
         super().__init__()
@@ -67,11 +67,11 @@ class ClassifierHead(nn.Cell):
 
 
 class DeepLabV3(nn.Cell):
-    """Pictures float32 (N, 3, H, W) -> logits (N, num_classes, h, w) at the backbone's last stride.
+    """Images float32 (N, 3, H, W) -> logits (N, num_classes, h, w) at the backbone's last stride.
 
     In training the result is a pair: these logits, and those of the auxiliary head (N, num_classes, h', w').
     The logits are small on purpose: who needs them at another size resizes them (`FullSizeLogits`, or in strips, see
-    `inference.Segmenter`).
+    `segmenter.Segmenter`).
 
     Args:
         backbone: `GhostNetV2` with `features_only`.
@@ -82,9 +82,7 @@ class DeepLabV3(nn.Cell):
         dropout: probability of dropping a value before either classifier, in training.
     """
 
-    def __init__(
-        self, backbone, num_classes, channels=512, dilations=(12, 24, 36), auxiliary_channels=256, dropout=0.1
-    ):
+    def __init__(self, backbone, num_classes, channels, dilations, auxiliary_channels, dropout):
         super().__init__()
         self.backbone = backbone
         self.aspp = ASPP(backbone.feature_channels[-1], channels, dilations)

@@ -4,12 +4,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 from src.drawing import FONT, palette
 
-OPACITY = 0.55  # of the colours over the picture
+OPACITY = 0.55  # of the colours over the image
 FONT_SIZE, LINE_HEIGHT, MARGIN = 14, 20, 8  # pixels of the legend
 
 
 def draw_overlay(image, classes, shown, names):
-    """The picture with its classes in colour, and beside it a legend.
+    """Draw an image with its classes in colour, and beside it a legend.
 
     Args:
         image: uint8 (H, W, 3).
@@ -18,7 +18,7 @@ def draw_overlay(image, classes, shown, names):
         names: of all classes.
 
     Returns:
-        PIL image, at least as large as the picture.
+        PIL image, at least as large as the image.
     """
     colours = palette(len(names))
     mixed = Image.blend(Image.fromarray(image), Image.fromarray(colours[classes]), OPACITY)

@@ -3,13 +3,13 @@
 import mindspore
 from mindspore import nn, ops
 
-from src.ghostnetv2 import resize
+from src.layers.blocks import resize
 
 IGNORED = 255  # label of pixels that do not count
 
 
 def pixel_cross_entropy(logits, labels):
-    """Mean cross-entropy over the pixels that count; 0 where there are none.
+    """Compute the mean cross-entropy over the pixels that count; 0 where there are none.
 
     Computed in float32 from plain operations, see `classification.loss`: kernels differ between processes.
 
@@ -32,7 +32,7 @@ class SegmentationLoss(nn.Cell):
         auxiliary_weight: of the auxiliary logits' loss, beside 1 for the other.
     """
 
-    def __init__(self, network, auxiliary_weight=0.4):
+    def __init__(self, network, auxiliary_weight):
         super().__init__(auto_prefix=False)
         self.network = network
         self.auxiliary_weight = auxiliary_weight

@@ -1,4 +1,4 @@
-"""Mean IoU, accuracies and IoU per class, from one confusion matrix over all pixels of all pictures.
+"""Mean IoU, accuracies and IoU per class, from one confusion matrix over all pixels of all images.
 
 A class that is neither in the masks nor predicted has no IoU, and one that is not in the masks no accuracy: nan, and
 left out of the mean. One that is predicted but nowhere in the masks has an IoU of 0.
@@ -6,9 +6,8 @@ left out of the mean. One that is predicted but nowhere in the masks has an IoU 
 
 import numpy as np
 
-from src.checkpoint import write_csv
 from src.errors import UserError
-from src.runtime import sum_over_ranks
+from src.files import write_csv
 
 
 class ConfusionMatrix:
@@ -16,7 +15,7 @@ class ConfusionMatrix:
 
     Attributes:
         counts: int64 (num_classes, num_classes).
-        images: int64 (1,), pictures counted.
+        images: int64 (1,), how many are counted.
     """
 
     def __init__(self, num_classes):
@@ -24,28 +23,28 @@ class ConfusionMatrix:
         self.images = np.zeros(1, np.int64)
 
     def update(self, classes, labels):
-        """Count a picture: predicted `classes` and true `labels`, (H, W); labels that are no class do not count."""
+        """Count an image: predicted `classes` and true `labels`, (H, W); labels that are no class do not count."""
         size = len(self.counts)
         counted = labels < size
         pairs = labels[counted].astype(np.int64) * size + classes[counted]
         self.counts += np.bincount(pairs, minlength=size * size).reshape(size, size)
         self.images += 1
 
-    def gather(self):
-        """Add the counts of all processes up."""
-        self.counts, self.images = sum_over_ranks(self.counts), sum_over_ranks(self.images)
+    def gather(self, ranks):
+        """Add the counts of all processes of `Ranks` up."""
+        self.counts, self.images = ranks.sum(self.counts), ranks.sum(self.images)
 
     def iou(self):
-        """Intersection over union of each class, float (num_classes,); nan: see the module."""
+        """Compute the intersection over union of each class, float (num_classes,); nan: see the module."""
         hits = self.counts.diagonal()
         return _divide(hits, self.counts.sum(0) + self.counts.sum(1) - hits)
 
     def accuracy(self):
-        """Share of each class's pixels that are predicted as such, float (num_classes,); nan: see the module."""
+        """Compute the share of each class's pixels that are predicted as it, (num_classes,); nan: see the module."""
         return _divide(self.counts.diagonal(), self.counts.sum(1))
 
     def result(self) -> dict:
-        """{'mean_iou', 'pixel_accuracy', 'mean_accuracy': in [0, 1], 'images': count}.
+        """Give {'mean_iou', 'pixel_accuracy', 'mean_accuracy': in [0, 1], 'images': count}.
 
         Raises:
             UserError: if no pixel has a class.

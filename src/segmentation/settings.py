@@ -1,46 +1,44 @@
 """Settings of the segmentation task: what its YAML files may say besides the common sections."""
 
 from dataclasses import dataclass, field
-from typing import Literal, Optional, Tuple
+from typing import Literal, Tuple
 
-from src.config import BackboneSettings, Config, EvaluationSettings, number
+from src.architecture import OutputStride
+from src.data.settings import PipelineSettings
 from src.errors import UserError
-from src.ghostnetv2 import MIN_INPUT_SIZE, OUTPUT_STRIDES
-from src.images import IMAGENET_MEAN, IMAGENET_STD
+from src.fields import bounded, changeable, check_rising
+from src.ghostnetv2 import MIN_INPUT_SIZE
 from src.segmentation.loss import IGNORED
+from src.settings import BackboneSettings, Config, EvaluationSettings
 
 
 @dataclass(frozen=True)
 class NetworkSettings(BackboneSettings):
     """Backbone and DeepLabV3 head, see `deeplabv3.DeepLabV3`."""
 
-    output_stride: Literal[OUTPUT_STRIDES] = 8
-    num_classes: int = number(150, 1, IGNORED)
-    aspp_channels: int = number(512, 1)
-    aspp_dilations: Tuple[int, ...] = number((12, 24, 36), 1)
-    auxiliary_channels: int = number(256, 1)
-    dropout: float = number(0.1, 0.0, 0.99)
+    output_stride: OutputStride = 8
+    num_classes: int = bounded(150, 1, IGNORED)
+    aspp_channels: int = bounded(512, 1)
+    aspp_dilations: Tuple[int, ...] = bounded((12, 24, 36), 1)
+    auxiliary_channels: int = bounded(256, 1)
+    dropout: float = bounded(0.1, 0.0, 0.99)
 
 
 @dataclass(frozen=True)
-class DataSettings:
-    """Where pictures and masks are, see `dataset`, and what the network sees of them.
+class DataSettings(PipelineSettings):
+    """Where images and masks are, see `dataset`, and what the network sees of them.
 
-    `class_names` in index order, of the mask values 1, 2, ...; empty: numbers. `base_size` is the (long, short) side
-    that a picture must fit into, in evaluation as it is, in training times a random ratio. `crop_size` is the (height,
-    width) of training's input, `image_size` that of an exported file's. `workers` decode pictures; null, and at most,
-    one a processor core. They are threads, with `worker_processes` processes, for the same pixels.
+    Attributes:
+        path: folder of the dataset; class names are in the order of the mask values 1, 2, ..., empty for numbers.
+        base_size: (long, short) side that an image must fit into, in training times a random ratio.
+        crop_size: (height, width) of training's input.
+        image_size: (height, width) of an exported file's input.
     """
 
-    path: str = "data/ADEChallengeData2016"
-    class_names: Tuple[str, ...] = ()
-    base_size: Tuple[int, int] = number((2048, 512), MIN_INPUT_SIZE)
-    crop_size: Tuple[int, int] = number((512, 512), MIN_INPUT_SIZE)
-    image_size: Tuple[int, int] = number((512, 512), MIN_INPUT_SIZE)
-    mean: Tuple[float, float, float] = number(IMAGENET_MEAN, 0.0, 1.0)
-    std: Tuple[float, float, float] = number(IMAGENET_STD, 1e-6, 1.0)
-    workers: Optional[int] = number(None, 1)
-    worker_processes: bool = False
+    path: str = changeable("data/ADEChallengeData2016")
+    base_size: Tuple[int, int] = bounded((2048, 512), MIN_INPUT_SIZE)
+    crop_size: Tuple[int, int] = bounded((512, 512), MIN_INPUT_SIZE)
+    image_size: Tuple[int, int] = bounded((512, 512), MIN_INPUT_SIZE)
 
     def __post_init__(self):
         long, short = self.base_size
@@ -52,31 +50,29 @@ class DataSettings:
 class AugmentSettings:
     """Resize by a random `ratio`, crop in which no class has more than `largest_share`, flip, colours."""
 
-    ratio: Tuple[float, float] = number((0.5, 2.0), 1e-2)
-    largest_share: float = number(0.75, 0.0, 1.0)
-    flip: float = number(0.5, 0.0, 1.0)
+    ratio: Tuple[float, float] = bounded((0.5, 2.0), 1e-2)
+    largest_share: float = bounded(0.75, 0.0, 1.0)
+    flip: float = bounded(0.5, 0.0, 1.0)
     photometric: bool = True
 
     def __post_init__(self):
-        low, high = self.ratio
-        if low > high:
-            raise UserError(f"ratio: [{low}, {high}] is not in rising order")
+        check_rising(self, "ratio")
 
 
 @dataclass(frozen=True)
 class LossSettings:
     """Cross-entropy of the head plus `auxiliary_weight` times that of the auxiliary head."""
 
-    auxiliary_weight: float = number(0.4, 0.0)
+    auxiliary_weight: float = bounded(0.4, 0.0)
 
 
 @dataclass(frozen=True)
 class SegmentationEvaluationSettings(EvaluationSettings):
-    """Whole pictures, one by one, see `inference.Segmenter`; `scales` are of data.base_size."""
+    """Whole images, one by one, see `segmenter.Segmenter`; `scales` are of data.base_size."""
 
-    batch_size: int = number(1, 1, 1)
-    size_multiple: int = number(32, 1)
-    scales: Tuple[float, ...] = number((1.0,), 0.1)
+    batch_size: int = bounded(1, 1, 1, may_change=True)
+    size_multiple: int = bounded(32, 1)
+    scales: Tuple[float, ...] = bounded((1.0,), 0.1)
     flip: bool = False
 
     def __post_init__(self):
@@ -100,5 +96,5 @@ class SegmentationConfig(Config):
         if names and len(names) != classes:
             raise UserError(f"data.class_names: has {len(names)} names, network.num_classes is {classes}")
         if self.train.batch_size < 2:
-            # image pooling has one value a picture, and of one value there is no variance
+            # image pooling has one value an image, and of one value there is no variance
             raise UserError(f"train.batch_size: {self.train.batch_size} is out of range: at least 2")

@@ -1,4 +1,4 @@
-"""Augmentation of pictures together with their masks: numpy arrays and a numpy Generator in, arrays out.
+"""Augmentation of images together with their masks: numpy arrays and a numpy Generator in, arrays out.
 
 The steps are those of the published DeepLabV3 recipes for ADE20K: resize by a random ratio, crop, flip, photometric
 distortion, pad. Known difference: Pillow's bilinear resize, which averages where it reduces.
@@ -7,51 +7,47 @@ distortion, pad. Known difference: Pillow's bilinear resize, which averages wher
 import numpy as np
 from PIL import Image
 
-from src.photometric import distort
+from src.data.photometric import PhotometricOptions, distort
 from src.segmentation.loss import IGNORED
 
 CROP_ATTEMPTS = 10
 
 
-class TrainTransform:
+class SegmentationAugmentation:
     """(image uint8 (H, W, 3), labels uint8 (H, W), Generator) -> the same of a fixed size.
 
     Args:
         crop_size: (height, width) of the result.
-        base_size: (long, short) side that the picture must fit into at ratio 1.
-        ratio: range (low, high) by which that size is multiplied.
-        largest_share: of one class among a crop's pixels, if ten attempts find such a crop; 1 switches that off.
-        flip: probability of a horizontal flip.
-        photometric: whether colours are distorted.
-        filling: RGB of the pixels behind the picture's right and bottom edge, where it is smaller than the crop.
+        base_size: (long, short) side that the image must fit into at ratio 1.
+        fill: RGB of the pixels behind the image's right and bottom edge, where it is smaller than the crop.
+        settings: `AugmentSettings` of segmentation.
     """
 
-    def __init__(self, crop_size, base_size, ratio, largest_share=0.75, flip=0.5, photometric=True, filling=(0, 0, 0)):
-        self.crop_size, self.base_size, self.ratio = crop_size, base_size, ratio
-        self.largest_share, self.flip, self.photometric, self.filling = largest_share, flip, photometric, filling
+    def __init__(self, crop_size, base_size, fill, settings):
+        self.crop_size, self.base_size, self.fill, self.settings = crop_size, base_size, fill, settings
 
     def __call__(self, image, labels, generator):
-        ratio = generator.uniform(*self.ratio)
+        ratio = generator.uniform(*self.settings.ratio)
         size = fit_size(labels.shape, *(side * ratio for side in self.base_size))
         image, labels = resize_image(image, size), resize_labels(labels, size)
-        top, left = draw_crop(labels, self.crop_size, self.largest_share, generator)
+        top, left = draw_crop(labels, self.crop_size, self.settings.largest_share, generator)
         rows, columns = slice(top, top + self.crop_size[0]), slice(left, left + self.crop_size[1])
         image, labels = image[rows, columns], labels[rows, columns]
-        if generator.random() < self.flip:
+        if generator.random() < self.settings.flip:
             image, labels = image[:, ::-1], labels[:, ::-1]
-        if self.photometric:
-            image = distort(image, generator)
-        return pad(image, labels, self.crop_size, self.filling)
+        if self.settings.photometric:
+            image = distort(image, generator, PhotometricOptions())
+        return pad(image, labels, self.crop_size, self.fill)
 
 
 def fit_size(size, long, short):
-    """Largest (height, width) of the aspect of `size` whose longer and shorter side are within `long` and `short`."""
+    """Find the largest (height, width) of the aspect of `size` that fits into a `long` and a `short` side."""
     scale = min(long / max(size), short / min(size))
     return tuple(max(1, round(side * scale)) for side in size)
 
 
 def resize_image(image, size):
-    """Bilinear resize of uint8 (H, W, 3) to (height, width)."""
+    """Resize uint8 (H, W, 3) bilinearly to (height, width)."""
     return np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR))
 
 
@@ -61,7 +57,7 @@ def resize_labels(labels, size):
 
 
 def draw_crop(labels, crop_size, largest_share, generator):
-    """Random (top, left) of a crop in which no class has more than a share of the labelled pixels.
+    """Draw (top, left) of a crop in which no class has more than a share of the labelled pixels.
 
     The last of `CROP_ATTEMPTS` draws counts in any case. A side that is shorter than the crop's begins at 0.
     """
@@ -75,11 +71,11 @@ def draw_crop(labels, crop_size, largest_share, generator):
     return top, left
 
 
-def pad(image, labels, size, filling):
+def pad(image, labels, size, fill):
     """Extend at the right and bottom to (height, width): the image with a colour, the labels with `IGNORED`."""
     height, width = labels.shape
     padded_image = np.empty((*size, 3), np.uint8)
-    padded_image[:] = filling
+    padded_image[:] = fill
     padded_image[:height, :width] = image
     padded_labels = np.full(size, IGNORED, np.uint8)
     padded_labels[:height, :width] = labels

@@ -4,17 +4,18 @@ import dataclasses
 
 import numpy as np
 import pytest
-from conftest import PROJECT, shared_data
+from helpers import PROJECT, shared_data
 from PIL import Image
 
-from src.classification.dataset import list_samples
+from src.classification.dataset import list_class_folders
 from src.classification.imagenet import load_classes, read_labels
 from src.classification.settings import ClassificationConfig
 from src.classification.task import ClassificationTask
 from src.config import load_config
 from src.errors import UserError
-from src.runtime import Runtime
+from src.ranks import Ranks
 from src.tasks import SCHEMAS
+from src.weights.names import TIMM_NAMES
 
 WNIDS = ("n01440764", "n01443537", "n01484850", "n01491361")
 
@@ -33,15 +34,15 @@ def test_a_part_of_the_folders_keeps_the_whole_index():
     expected = folder.joinpath("wnids.txt").read_text().split()
     wnids = load_classes()[0]
     assert list(wnids) == expected
-    _, paths, labels = list_samples(folder / "val", wnids)
-    assert len(paths) == 100
+    names, paths, labels, _ = list_class_folders(folder / "val", wnids)
+    assert names == wnids and len(paths) == 100
     assert all(expected[label] == path.parent.name for path, label in zip(paths, labels))
     assert labels.max() > 900
 
 
 @pytest.fixture
 def flat(tmp_path):
-    """A data set whose `val` is a flat folder of four pictures, as ImageNet's is downloaded."""
+    """A dataset whose `val` is a flat folder of four images, as ImageNet's is downloaded."""
     (tmp_path / "val").mkdir()
     for number in range(1, 5):
         Image.new("RGB", (40, 40)).save(tmp_path / "val" / f"ILSVRC2012_val_{number:08d}.JPEG")
@@ -101,20 +102,24 @@ def task(path, **data):
 
 def test_a_flat_validation_folder_evaluates(flat):
     (flat / "truth.txt").write_text("\n".join((load_classes()[0][7], "2", "0", "999")))
-    dataset = task(flat, val_labels=str(flat / "truth.txt")).build_dataset("val", Runtime("CPU"))
-    batches = list(dataset.create_tuple_iterator(num_epochs=1, output_numpy=True))
+    (flat / "val" / "readme.txt").write_text("x")
+    built = task(flat, val_labels=str(flat / "truth.txt"))
+    dataset = built.build_dataset("val", Ranks())
+    batches = list(dataset.pipeline().create_tuple_iterator(num_epochs=1, output_numpy=True))
     assert np.concatenate([labels for _, labels, _ in batches]).tolist() == [7, 2, 0, 999]
+    assert dataset.class_names == () and built.class_names() == load_classes()[1]  # the index names them
+    assert [line.split(" are left out")[0] for line in dataset.notes] == [f"{flat / 'val'}: 1 other files"]
     with pytest.raises(UserError, match="val: holds no class folders; data.val_labels can name a list of labels"):
-        task(flat).build_dataset("val", Runtime("CPU"))
+        task(flat).build_dataset("val", Ranks())
 
 
 def test_a_folder_that_is_no_wnid_is_named(flat):
     (flat / "val" / "n01440765").mkdir()
     with pytest.raises(UserError, match=r"n01440765: is no class of this network \(did you mean 'n01440764'\?\)"):
-        task(flat).build_dataset("val", Runtime("CPU"))
+        task(flat).build_dataset("val", Ranks())
 
 
-@pytest.mark.parametrize("name", ["ghostnetv2_1x", "ghostnetv2_1_3x", "ghostnetv2_1_6x", "ghostnet_1x"])
+@pytest.mark.parametrize("name", TIMM_NAMES)
 def test_a_config_for_each_published_checkpoint(name):
     config = load_config(PROJECT / "configs" / "classification" / f"{name}_imagenet.yaml", SCHEMAS)
     assert (config.network.name, config.network.num_classes, config.data.class_index) == (name, 1000, "imagenet")

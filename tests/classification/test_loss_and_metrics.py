@@ -2,18 +2,19 @@
 
 import numpy as np
 import pytest
-from conftest import reference
+from helpers import normal, reference
 from mindspore import Tensor, nn
 
 from src.classification.loss import ClassificationLoss
 from src.classification.metrics import ClassificationMetrics
+from src.ranks import Ranks
 
 
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
 def test_loss_equals_pytorch(label_smoothing):
     torch = reference("torch")
     rng = np.random.default_rng(0)
-    logits, labels = 3 * rng.standard_normal((9, 5)).astype(np.float32), rng.integers(0, 5, 9).astype(np.int32)
+    logits, labels = 3 * normal(9, 5), rng.integers(0, 5, 9).astype(np.int32)
     ours = ClassificationLoss(nn.Identity(), label_smoothing)(Tensor(logits), Tensor(labels)).asnumpy()
     theirs = torch.nn.functional.cross_entropy(
         torch.from_numpy(logits), torch.from_numpy(labels).long(), label_smoothing=label_smoothing
@@ -27,7 +28,7 @@ def test_metrics_by_hand(tmp_path):
     logits = np.array([[5.0, 4.0, 3.0, 2.0, 1.0, 0.0]] * 3)
     metrics.update(np.array([2, 0]), logits[:2], np.array([0, 4]))
     metrics.update(np.array([1]), logits[2:], np.array([5]))
-    metrics.gather()
+    metrics.gather(Ranks())
     result = metrics.result()
     log_sum = np.log(np.exp(logits[0]).sum())
     assert result["top_1_accuracy"] == pytest.approx(1 / 3)
@@ -64,13 +65,13 @@ def test_an_image_that_is_missed_or_counted_twice_is_an_error(indices):
     for index in indices:
         metrics.update(np.array([index]), np.zeros((1, 6)), np.array([0]))
     with pytest.raises(RuntimeError, match="1 images were not evaluated exactly once"):
-        metrics.gather()
+        metrics.gather(Ranks())
 
 
 def test_metrics_equal_pytorch_and_survive_large_logits():
     torch = reference("torch")
     rng = np.random.default_rng(1)
-    logits, labels = (1000 * rng.standard_normal((50, 20))).astype(np.float32), rng.integers(0, 20, 50)
+    logits, labels = 1000 * normal(50, 20), rng.integers(0, 20, 50)
     metrics = ClassificationMetrics(50)
     for part in np.array_split(np.arange(50), 7):
         metrics.update(part, logits[part], labels[part])

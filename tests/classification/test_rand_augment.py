@@ -5,13 +5,15 @@ import random
 
 import numpy as np
 import pytest
-from conftest import reference
+from helpers import reference
 from PIL import Image, ImageOps
 
 from src.classification.rand_augment import NAMES, OPERATIONS, RandAugment, parse_policy
+from src.data.images import IMAGENET_MEAN
+from src.data.settings import PipelineSettings
 from src.errors import UserError
 
-MEAN = (0.485, 0.456, 0.406)
+GREY = (124, 116, 104)  # ImageNet's mean colour
 MAGNITUDES = (0, 0.4, 2, 5, 7.7, 9, 10)
 SIGNED = {
     False: {"Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY"},
@@ -33,7 +35,7 @@ class Draws:
         return options[self.which]
 
 
-def pictures():
+def images():
     """A smooth, colourful one that is not square, noise, and one of a single colour."""
     rng = np.random.default_rng(0)
     small = Image.fromarray(rng.integers(0, 256, (5, 6, 3), np.uint8))
@@ -44,7 +46,7 @@ def pictures():
 
 def timm_transform(policy):
     """timm's transform with what its training script passes."""
-    settings = {"translate_const": 100, "img_mean": (124, 116, 104)}
+    settings = {"translate_const": 100, "img_mean": GREY}
     return reference("timm.data.auto_augment").rand_augment_transform(policy, settings)
 
 
@@ -68,10 +70,10 @@ def test_operations_are_timms():
 @pytest.mark.parametrize("name", NAMES)
 def test_operation_equals_timms(name, increasing, monkeypatch):
     auto_augment = reference("timm.data.auto_augment")
-    ours, theirs = RandAugment(f"rand-inc{int(increasing)}", MEAN), timm_operation(name, increasing)
+    ours, theirs = RandAugment(f"rand-inc{int(increasing)}", GREY, "bilinear"), timm_operation(name, increasing)
     monkeypatch.setattr(ImageOps, "posterize", old_posterize)
     changed = set()
-    for image in pictures():
+    for image in images():
         for magnitude in (*MAGNITUDES, 17, 30):
             results = []
             # for both, a number below a half means plus and bilinear
@@ -95,11 +97,11 @@ def test_operation_equals_timms(name, increasing, monkeypatch):
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "random"])
 def test_interpolation_is_fixed_or_drawn(interpolation):
-    image = next(pictures())
+    image = next(images())
     results = {}
     for mode in ("bilinear", "bicubic"):
-        results[mode] = RandAugment("rand", MEAN, mode).apply("Rotate", image, 5, Draws(0.2)).tobytes()
-    augment, generator = RandAugment("rand", MEAN, interpolation), np.random.default_rng(0)
+        results[mode] = RandAugment("rand", GREY, mode).apply("Rotate", image, 5, Draws(0.2)).tobytes()
+    augment, generator = RandAugment("rand", GREY, interpolation), np.random.default_rng(0)
     found = [augment.apply("Rotate", image, 5, generator).tobytes() for _ in range(400)]
     counts = {mode: found.count(result) for mode, result in results.items()}  # half of them turn the other way
     expected = {mode: 200 * (0.5 if interpolation == "random" else mode == interpolation) for mode in counts}
@@ -108,7 +110,7 @@ def test_interpolation_is_fixed_or_drawn(interpolation):
 
 
 def record(augment, monkeypatch):
-    """Make `augment` note (operation, magnitude, sign) instead of changing pictures."""
+    """Make `augment` note (operation, magnitude, sign) instead of changing images."""
     notes = []
     monkeypatch.setattr(augment, "apply", lambda name, image, magnitude, generator: notes.append((name, magnitude)))
     return notes
@@ -132,7 +134,7 @@ def timm_notes(policy, count, monkeypatch):
 def test_draws_have_timms_distribution(policy, monkeypatch):
     count = 6000
     theirs = timm_notes(policy, count, monkeypatch)
-    augment, generator = RandAugment(policy, MEAN), np.random.default_rng(0)
+    augment, generator = RandAugment(policy, GREY, "bilinear"), np.random.default_rng(0)
     ours = record(augment, monkeypatch)
     for _ in range(count):
         augment(None, generator)
@@ -159,7 +161,7 @@ def test_draws_have_timms_distribution(policy, monkeypatch):
 
 
 def test_the_authors_policy_in_numbers(monkeypatch):
-    augment, generator = RandAugment("rand-m9-mstd0.5", MEAN), np.random.default_rng(0)
+    augment, generator = RandAugment("rand-m9-mstd0.5", GREY, "bilinear"), np.random.default_rng(0)
     notes = record(augment, monkeypatch)
     for _ in range(5000):
         augment(None, generator)
@@ -170,7 +172,7 @@ def test_the_authors_policy_in_numbers(monkeypatch):
 
 
 def test_signs_are_even(monkeypatch):
-    augment, generator = RandAugment("rand", MEAN), np.random.default_rng(0)
+    augment, generator = RandAugment("rand", GREY, "bilinear"), np.random.default_rng(0)
     monkeypatch.setitem(OPERATIONS, "Rotate", OPERATIONS["Rotate"]._replace(apply=lambda image, degrees, *_: degrees))
     degrees = [augment.apply("Rotate", None, 10, generator) for _ in range(2000)]
     assert set(degrees) == {30.0, -30.0}
@@ -203,13 +205,13 @@ def test_uniform_by_name():
     assert parse_policy("rand-mstdinf") == parse_policy("rand-mstd101")
 
 
-@pytest.mark.parametrize("mean", [MEAN, (0.5, 0.5, 0.5), (0.0, 1.0, 0.4914)])
+@pytest.mark.parametrize("mean", [IMAGENET_MEAN, (0.5, 0.5, 0.5), (0.0, 1.0, 0.4914)])
 def test_fill_is_timms(mean):
     transforms = reference("timm.data").create_transform(
         64, is_training=True, auto_augment="rand", mean=mean, interpolation="random"
     )
     operation = transforms.transforms[2].ops[0]
-    assert RandAugment("rand", mean).fill == operation.kwargs["fillcolor"]
+    assert PipelineSettings(mean=mean).mean_colour == operation.kwargs["fillcolor"]
     assert operation.kwargs["resample"] == (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC)
 
 
@@ -219,7 +221,7 @@ def test_fill_is_timms(mean):
         ("", "'': begins with '', not with 'rand'"),
         ("augmix-m5", "'augmix-m5': begins with 'augmix', not with 'rand'"),
         ("rand-", "'rand-': part '' is none of mN magnitude, nN operations"),
-        ("rand-x3", "'rand-x3': part 'x3' is none of mN magnitude, nN operations a picture, pX probability"),
+        ("rand-x3", "'rand-x3': part 'x3' is none of mN magnitude, nN operations an image, pX probability"),
         ("rand-m9.5", "part 'm9.5' is none of"),
         ("rand-m", "part 'm' is none of"),
         ("rand-minf", "part 'minf' is none of"),

@@ -5,7 +5,7 @@ import random
 
 import numpy as np
 import pytest
-from conftest import reference
+from helpers import reference
 
 from src.classification.random_erasing import RandomErasing, draw_rectangle, erase
 
@@ -74,13 +74,13 @@ def test_areas_and_aspects_fill_their_ranges():
     assert abs(aspects.mean()) < DEVIATIONS * 0.695 / math.sqrt(3000)
 
 
-def test_a_rectangle_is_smaller_than_the_picture():
+def test_a_rectangle_is_smaller_than_the_image():
     generator = np.random.default_rng(0)
     found = [draw_rectangle(5, 5, generator) for _ in range(500)]
     assert max(height for _, _, height, _ in found) == max(width for _, _, _, width in found) == 4
 
 
-def test_a_picture_too_flat_for_any_rectangle_stays():
+def test_an_image_too_flat_for_any_rectangle_stays():
     image = np.ones((3, 1, 400), np.float32)
     erase(image, "pixel", np.random.default_rng(0))
     assert (image == 1).all()

@@ -1,11 +1,8 @@
-"""scripts/show_batch.py: the drawing holds the pictures in their own colours."""
-
-import subprocess
-import sys
+"""scripts/show_batch.py: the drawing holds the images in their own colours."""
 
 import numpy as np
 import pytest
-from conftest import PROJECT
+from helpers import PROJECT, call_here
 from PIL import Image
 
 COLORS = {"blue": (20, 40, 200), "red": (220, 30, 60), "green": (10, 150, 90)}
@@ -24,9 +21,9 @@ def folder(tmp_path):
 
 
 def show(folder, *arguments):
-    command = [sys.executable, PROJECT / "scripts" / "show_batch.py", "--config", CONFIG, "--data_url", "data"]
-    command += ["--num_classes", "3", *arguments, "data.image_size=40", "data.eval_resize=40"]
-    return subprocess.run([*map(str, command)], cwd=folder, capture_output=True, text=True, check=False)
+    settings = ["--config", CONFIG, "--data_url", "data", "--num_classes", "3"]
+    sizes = ["data.image_size=40", "data.eval_resize=40"]
+    return call_here("scripts/show_batch.py", *settings, *arguments, *sizes, cwd=folder)
 
 
 def colored_pixels(path):
@@ -34,9 +31,9 @@ def colored_pixels(path):
     return {name: int((np.abs(pixels - color).max(2) <= 1).sum()) for name, color in COLORS.items()}
 
 
-def test_pictures_are_drawn_in_their_colors(folder):
+def test_images_are_drawn_in_their_colors(folder):
     result = show(folder, "--output", "train.png", "--columns", "3")
-    assert (result.returncode, result.stdout) == (0, "wrote train.png: 6 pictures of train\n"), result.stderr
+    assert (result.returncode, result.stdout) == (0, "wrote train.png: 6 images of train\n"), result.stderr
     counts = colored_pixels(folder / "train.png")
     assert min(counts.values()) > 40_000 and max(counts.values()) - min(counts.values()) < 2000  # two cells each
     assert Image.open(folder / "train.png").size == (720, 540)
@@ -46,6 +43,6 @@ def test_pictures_are_drawn_in_their_colors(folder):
     assert (result.returncode, result.stderr) == (2, "error: val.png: exists; --force overwrites it\n")
     assert (folder / "val.png").read_text() == "mine"
     result = show(folder, "--output", "val.png", "--split", "val", "--force", "--rows", "1", "--columns", "2")
-    assert (result.returncode, result.stdout) == (0, "wrote val.png: 2 pictures of val\n"), result.stderr
+    assert (result.returncode, result.stdout) == (0, "wrote val.png: 2 images of val\n"), result.stderr
     counts = colored_pixels(folder / "val.png")
     assert counts["blue"] > 20_000 and counts["green"] > 20_000 and counts["red"] == 0  # in sorted order

@@ -1,16 +1,17 @@
-"""The training pipeline as the task builds it: bit for bit the same however it is run, and of the right length."""
+"""The datasets as the task builds them: bit for bit the same however they are read, and of the right length."""
 
 import io
 
 import numpy as np
 import pytest
-from conftest import PROJECT
+from helpers import PROJECT, are_equal, read_epochs, write_images
 from PIL import Image
 
 from src.classification.settings import AugmentSettings
 from src.config import load_config
 from src.errors import UserError
-from src.runtime import Runtime
+from src.ranks import Ranks
+from src.settings import with_class_names
 from src.tasks import SCHEMAS, create_task
 
 BATCH = 3
@@ -25,19 +26,13 @@ RECIPE = {
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """Data of 12 + 13 photographs-like training pictures and 2 validation pictures."""
-    folder, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
-    for split, counts in (("train", (12, 13)), ("val", (1, 1))):
-        for name, count in zip(("cat", "dog"), counts):
-            for number in range(count):
-                path = folder / split / name / f"{number:02d}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                small = Image.fromarray(rng.integers(0, 256, (6, 7, 3), np.uint8))
-                small.resize((70, 60), Image.Resampling.BICUBIC).save(path)
+    """Data of 12 + 13 training images and 2 validation images."""
+    folder = tmp_path_factory.mktemp("data")
+    write_images(folder, {"train": {"cat": 12, "dog": 13}, "val": {"cat": 1, "dog": 1}}, size=(70, 60))
     return folder
 
 
-def task(root, **settings):
+def configure(root, **settings):
     values = {
         "data.path": str(root),
         "network.num_classes": 2,
@@ -49,30 +44,28 @@ def task(root, **settings):
         **{key.replace("__", "."): value for key, value in settings.items()},
     }
     overrides = [(key, value, "test") for key, value in values.items()]
-    return create_task(load_config(PROJECT / "configs" / "classification" / "digits.yaml", SCHEMAS, overrides))
+    return load_config(PROJECT / "configs" / "classification" / "digits.yaml", SCHEMAS, overrides)
 
 
-def read(dataset, epochs=1):
-    """[[(images, labels) of each batch] of each epoch], whose number must be what the dataset says."""
-    size, iterator = dataset.get_dataset_size(), dataset.create_tuple_iterator(num_epochs=epochs, output_numpy=True)
-    batches = [[(images, labels) for images, labels in iterator] for _ in range(epochs)]
+def build(root, split="train", ranks=None, **settings):
+    """The dataset of a split, of a task of its own."""
+    return create_task(configure(root, **settings)).build_dataset(split, ranks or Ranks())
+
+
+def read(pipeline, epochs=1):
+    """`read_epochs`, of as many batches each as the pipeline says."""
+    size, batches = pipeline.get_dataset_size(), read_epochs(pipeline, epochs)
     assert [len(epoch) for epoch in batches] == [size] * epochs
     return batches
 
 
-def equal(batches, others):
-    return len(batches) == len(others) and all(
-        np.array_equal(a, b) for batch, other in zip(batches, others) for a, b in zip(batch, other)
-    )
-
-
 @pytest.fixture(scope="module")
 def three_epochs(root):
-    return read(task(root).build_dataset("train", Runtime("CPU")), 3)
+    return read(build(root).pipeline(), 3)
 
 
-def test_pictures_differ_by_epoch(three_epochs):
-    assert all(len(epoch) == 8 for epoch in three_epochs)  # 25 pictures, the last is left out
+def test_images_differ_by_epoch(three_epochs):
+    assert all(len(epoch) == 8 for epoch in three_epochs)  # 25 images, the last is left out
     images = np.concatenate([images for epoch in three_epochs for images, _ in epoch])
     assert images.shape == (72, 3, 48, 48) and images.dtype == np.float32
     assert len({image.tobytes() for image in images}) == 72
@@ -80,20 +73,44 @@ def test_pictures_differ_by_epoch(three_epochs):
 
 @pytest.mark.parametrize("settings", [{"data__workers": 1}, {"data__worker_processes": True}], ids=["1", "processes"])
 def test_workers_do_not_matter(root, three_epochs, settings):
-    epochs = read(task(root, **settings).build_dataset("train", Runtime("CPU")), 3)
-    assert all(equal(*pair) for pair in zip(epochs, three_epochs))
+    epochs = read(build(root, **settings).pipeline(), 3)
+    assert all(are_equal(*pair) for pair in zip(epochs, three_epochs))
 
 
 def test_a_resumed_run_sees_the_same(root, three_epochs):
-    runtime = Runtime("CPU")
-    (rest,) = read(task(root).build_dataset("train", runtime, first_epoch=1, first_step=5))
-    assert equal(rest, three_epochs[1][5:])
-    (following,) = read(task(root).build_dataset("train", runtime, first_epoch=2))
-    assert equal(following, three_epochs[2])
+    dataset = build(root)
+    (rest,) = read(dataset.pipeline(first_epoch=1, first_batch=5))
+    assert are_equal(rest, three_epochs[1][5:])
+    (following,) = read(dataset.pipeline(first_epoch=2))
+    assert are_equal(following, three_epochs[2])
 
 
-def test_erasing_leaves_the_rest_of_the_picture_as_it_is(root, three_epochs):
-    plain = read(task(root, augment__erase_probability=0.0).build_dataset("train", Runtime("CPU")), 3)
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_task_holds_nothing_of_a_dataset(root, split):
+    task = create_task(configure(root))
+    before = dict(vars(task))
+    first, second = (task.build_dataset(split, Ranks()) for _ in range(2))
+    whole = read(first.pipeline())[0]
+    assert vars(task) == before
+    assert all(vars(task)[name] is value for name, value in before.items())
+    for name in ("batch_size", "batches", "records", "class_names", "ranks", "notes"):
+        assert getattr(first, name) == getattr(second, name), name
+    assert first.sampler.entries.tolist() == second.sampler.entries.tolist()
+    assert are_equal(read(second.pipeline())[0], whole)
+    assert are_equal(read(first.pipeline())[0], whole)  # a second time
+
+
+def test_validation_gives_each_image_with_its_key(root):
+    dataset = build(root, "val")
+    assert [path.relative_to(root / "val").as_posix() for path in dataset.records] == ["cat/0.png", "dog/0.png"]
+    ((batch,),) = read(dataset.pipeline())
+    images, labels, keys = batch
+    assert images.shape == (2, 3, 48, 48) and labels.dtype == np.int32 and labels.tolist() == [0, 1]
+    assert keys.tolist() == [[0, 0], [0, 1]]
+
+
+def test_erasing_leaves_the_rest_of_the_image_as_it_is(root, three_epochs):
+    plain = read(build(root, augment__erase_probability=0.0).pipeline(), 3)
     images = np.concatenate([images for epoch in plain for images, _ in epoch])
     erased = np.concatenate([images for epoch in three_epochs for images, _ in epoch])
     shares = (images != erased).all(1).mean((1, 2))
@@ -102,13 +119,9 @@ def test_erasing_leaves_the_rest_of_the_picture_as_it_is(root, three_epochs):
 
 
 def test_processes_batches_together_are_one_larger_batch(root):
-    parts = [
-        read(task(root, augment__erase_probability=1.0).build_dataset("train", Runtime("CPU", rank, 2)))[0]
-        for rank in (0, 1)
-    ]
-    whole = read(
-        task(root, augment__erase_probability=1.0, train__batch_size=6).build_dataset("train", Runtime("CPU"))
-    )[0]
+    settings = {"augment__erase_probability": 1.0}
+    parts = [read(build(root, ranks=Ranks(rank, 2), **settings).pipeline())[0] for rank in (0, 1)]
+    (whole,) = read(build(root, train__batch_size=6, **settings).pipeline())
     assert len(parts[0]) == len(parts[1]) == len(whole) == 4
     for large, *small in zip(whole, *parts):
         for column in (0, 1):
@@ -116,53 +129,70 @@ def test_processes_batches_together_are_one_larger_batch(root):
             assert np.array_equal(large[column][1::2], small[1][column])
 
 
-@pytest.mark.parametrize(
-    ("ranks", "accumulation_steps", "batches"), [(1, 1, 8), (2, 1, 4), (3, 1, 2), (1, 3, 6), (2, 2, 4), (3, 2, 2)]
-)
-def test_every_process_has_whole_updates(root, ranks, accumulation_steps, batches):
-    for rank in range(ranks):
-        dataset = task(root, train__accumulation_steps=accumulation_steps).build_dataset(
-            "train", Runtime("CPU", rank, ranks)
-        )
-        assert dataset.get_dataset_size() == batches
-    assert len(read(dataset, 2)[1]) == batches
+def test_an_epoch_is_of_whole_updates(root):
+    dataset = build(root, ranks=Ranks(2, 3), train__accumulation_steps=2)
+    assert dataset.batches == dataset.pipeline().get_dataset_size() == 2
+    with pytest.raises(UserError, match=f"^{root / 'train'}: has 25 images, too few for one update of 30"):
+        build(root, ranks=Ranks(1, 2), train__accumulation_steps=5)
+    with pytest.raises(UserError, match=f"^{root / 'val'}: has 2 images, too few"):
+        build(root, "val", Ranks(0, 3))
 
 
-def test_too_few_pictures_for_an_update(root):
-    message = (
-        "train: has 25 images, too few for one update of 30: on each of 2 devices "
-        "train.accumulation_steps 5 x train.batch_size 3"
-    )
-    with pytest.raises(UserError, match=message):
-        task(root, train__accumulation_steps=5).build_dataset("train", Runtime("CPU", 1, 2))
-    with pytest.raises(UserError, match="has 2 images, too few for one on each of 3 devices"):
-        task(root).build_dataset("val", Runtime("CPU", 0, 3))
-    with pytest.raises(UserError, match="train: an epoch has 8 batches, none behind 8"):
-        task(root).build_dataset("train", Runtime("CPU"), first_step=8)
+def test_class_names_of_training_are_those_of_a_validation_that_lacks_one(tmp_path):
+    write_images(tmp_path, {"train": {"ant": 3, "bee": 3, "cow": 3}, "val": {"cow": 2, "ant": 1}})
+    settings = {"network__num_classes": 3}
+    train = build(tmp_path, **settings)
+    assert train.class_names == ("ant", "bee", "cow")
+    with pytest.raises(UserError, match="val: has 2 classes, the network 3; --num_classes 2 builds one that fits"):
+        build(tmp_path, "val", **settings)
+    config = configure(tmp_path, **settings)
+    assert with_class_names(config, ()) is config
+    task = create_task(with_class_names(config, train.class_names))
+    val = task.build_dataset("val", Ranks())
+    assert val.class_names == task.class_names() == train.class_names
+    assert [path.parent.name for path in val.records] == ["ant", "cow", "cow"]
+    assert [labels.tolist() for _, labels, _ in read(val.pipeline())[0]] == [[0, 2, 2]]
 
 
-def test_a_broken_picture_is_named_once_a_run_and_never_passes_in_evaluation(root, tmp_path, capfd):
+def test_with_class_names_changes_nothing_else(root):
+    config = configure(root)
+    named = with_class_names(config, ["a", "b"])
+    assert named.data.class_names == ("a", "b") and config.data.class_names == ()
+    assert named == configure(root, data__class_names=["a", "b"])
+
+
+def test_other_files_below_a_class_folder_are_counted_in_one_line(tmp_path):
+    write_images(tmp_path, {"train": {"cat": 3, "dog": 3}})
+    assert build(tmp_path).notes == ()
+    (tmp_path / "train" / "dog" / "deep").mkdir()
+    for name in ("cat/a.txt", "cat/b.gif", "dog/deep/c.csv", "cat/.hidden", "dog/.DS_Store", "dog/deep/.d.png"):
+        (tmp_path / "train" / name).write_text("x")
+    dataset = build(tmp_path)
+    assert len(dataset.records) == 6
+    (line,) = dataset.notes
+    assert line.startswith(f"{tmp_path / 'train'}: 3 other files are left out; ")
+
+
+def test_a_broken_image_is_named_once_a_run_and_never_passes_in_evaluation(tmp_path, capfd):
     buffer = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 70, 3), np.uint8)).save(buffer, "JPEG")
     for split in ("train", "val"):
-        for name in ("cat", "dog"):
+        for name, size in (("cat", None), ("dog", 500)):
             path = tmp_path / split / name / "a.jpg"
             path.parent.mkdir(parents=True)
-            path.write_bytes(buffer.getvalue())
-    for split in ("train", "val"):
-        (tmp_path / split / "dog" / "a.jpg").write_bytes(buffer.getvalue()[:500])
-    broken = task(tmp_path, train__batch_size=1)
+            path.write_bytes(buffer.getvalue()[:size])
     with pytest.raises(RuntimeError, match=r"UserError: .*dog/a.jpg: is not a whole image"):
-        read(broken.build_dataset("train", Runtime("CPU")))
-    skipping = task(tmp_path, train__batch_size=1, data__broken_images="skip")
+        read(build(tmp_path, train__batch_size=1).pipeline())
+    skipping = {"train__batch_size": 1, "data__broken_images": "skip"}
+    dataset = build(tmp_path, **skipping)
     capfd.readouterr()
     for first_epoch in (0, 1):
-        for epoch in read(skipping.build_dataset("train", Runtime("CPU"), first_epoch), 2):
+        for epoch in read(dataset.pipeline(first_epoch), 2):
             assert [labels.tolist() for _, labels in epoch] == [[0], [0]]
     errors = capfd.readouterr().err
     assert errors.count("warning: ") == errors.count("dog/a.jpg: is not a whole image: ") == 1
     with pytest.raises(RuntimeError, match=r"UserError: .*val/dog/a.jpg: is not a whole image"):
-        list(skipping.build_dataset("val", Runtime("CPU")).create_tuple_iterator(num_epochs=1, output_numpy=True))
+        read(build(tmp_path, "val", **skipping).pipeline())
 
 
 def test_rand_augment_interpolates_like_the_crop(root):
@@ -171,10 +201,11 @@ def test_rand_augment_interpolates_like_the_crop(root):
         ({"augment__interpolation": "bicubic"}, "bicubic"),
         ({"augment__interpolation": None}, "bilinear"),  # data.interpolation of digits.yaml
     ):
-        transform = task(root, **settings).build_transform(training=True)
+        transform = create_task(configure(root, **settings)).build_transform(training=True)
         assert (transform.interpolation, transform.rand_augment.interpolation) == (expected, expected)
         assert transform.rand_augment.fill == (124, 116, 104)
-    assert task(root, augment__rand_augment=None).build_transform(training=True).rand_augment is None
+    plain = create_task(configure(root, augment__rand_augment=None))
+    assert plain.build_transform(training=True).rand_augment is None
 
 
 def test_settings_that_contradict_each_other():

@@ -1,10 +1,18 @@
-"""A small data set in COCO's layout, for tests to change as they like."""
+"""A small dataset in COCO's layout, for tests to change as they like."""
 
 import copy
 import json
 
 import numpy as np
+from helpers import PROJECT
 from PIL import Image
+
+from src.config import load_config
+from src.detection.annotations import read_annotations
+from src.tasks import SCHEMAS, create_task
+
+CONFIG = PROJECT / "configs" / "detection" / "bccd.yaml"
+SIZE = 64  # of the input
 
 # category ids out of order, with gaps: the order of the ids is that of the classes
 CONTENT = {
@@ -29,7 +37,7 @@ def content():
 
 
 def write_split(root, name="train2017", described=CONTENT):
-    """Write the annotation file, and pictures of noise for its images; returns the file's path."""
+    """Write the annotation file, and images of noise; returns the file's path."""
     rng = np.random.default_rng(0)
     for image in CONTENT["images"]:
         path = root / name / image["file_name"]
@@ -39,3 +47,23 @@ def write_split(root, name="train2017", described=CONTENT):
     path.parent.mkdir(exist_ok=True)
     path.write_text(described if isinstance(described, str) else json.dumps(described))
     return path
+
+
+def write_and_read(root, split="train", described=CONTENT):
+    """Write a split, 'train' or 'val'; returns its `Annotations`."""
+    write_split(root, f"{split}2017", described)
+    return read_annotations(root, split)
+
+
+def create(root, settings=None):
+    """The detection task for a dataset like this one in `root`: input of `SIZE`, batches of two images."""
+    values = {
+        "data.path": str(root),
+        "network.num_classes": len(CLASSES),
+        "data.image_size": SIZE,
+        "data.repeat": 1,
+        "train.batch_size": 2,
+        "evaluation.batch_size": 2,
+        **(settings or {}),
+    }
+    return create_task(load_config(CONFIG, SCHEMAS, [(key, value, "test") for key, value in values.items()]))

@@ -2,25 +2,20 @@
 
 import numpy as np
 import pytest
+from detection.coco_files import CLASSES, CONTENT, content, write_and_read, write_split
 
-from detection.coco_files import CLASSES, CONTENT, content, write_split
-from src.detection.annotations import read_annotations, to_corners
+from src.detection.annotations import read_annotations
 from src.errors import UserError
 
 
-def read(root, described=CONTENT, split="train"):
-    write_split(root, "train2017" if split == "train" else "val2017", described)
-    return read_annotations(root, split)
-
-
 def test_classes_are_in_the_order_of_their_ids(tmp_path):
-    annotations = read(tmp_path)
+    annotations = write_and_read(tmp_path)
     assert (annotations.class_names, annotations.category_ids) == (CLASSES, (2, 44))
-    assert [picture.id for picture in annotations.pictures] == [7, 3, 90]
-    boxes, labels = annotations.pictures[0].objects()
+    assert [image.id for image in annotations.images] == [7, 3, 90]
+    boxes, labels = annotations.images[0].objects()
     assert boxes.dtype == np.float32 and labels.dtype == np.int32
     assert boxes.tolist() == [[10, 5, 30, 35], [30.5, 10, 50.5, 20]] and labels.tolist() == [1, 0]
-    boxes, labels = annotations.pictures[2].objects()
+    boxes, labels = annotations.images[2].objects()
     assert boxes.shape == (0, 4) and labels.shape == (0,)  # background
 
 
@@ -29,16 +24,16 @@ def test_what_training_leaves_out_and_evaluation_keeps(tmp_path):
     described["annotations"] += [
         {"id": 10, "image_id": 90, "category_id": 2, "bbox": [-5, 40, 15, 20]},  # cut off at two edges
         {"id": 11, "image_id": 90, "category_id": 2, "bbox": [10, 10, 0, 20], "area": 3.5},
-        {"id": 12, "image_id": 90, "category_id": 2, "bbox": [60, 10, 5, 5]},  # beyond the picture
+        {"id": 12, "image_id": 90, "category_id": 2, "bbox": [60, 10, 5, 5]},  # beyond the image
         {"id": 13, "image_id": 90, "category_id": 44, "bbox": [0, 0, 50, 50], "iscrowd": 1},
         {"id": 14, "image_id": 90, "category_id": 44, "bbox": [10, 10, 0.5, 0.5]},
     ]
-    picture = read(tmp_path, described).pictures[2]
-    boxes, labels = picture.objects()
+    image = write_and_read(tmp_path, described=described).images[2]
+    boxes, labels = image.objects()
     assert boxes.tolist() == [[0, 40, 10, 50]] and labels.tolist() == [0]
-    assert picture.boxes.tolist() == [entry["bbox"] for entry in described["annotations"][3:]]
-    assert picture.is_crowd.tolist() == [False, False, False, True, False]
-    assert picture.areas.tolist() == [300, 3.5, 25, 2500, 0.25]
+    assert image.boxes.tolist() == [entry["bbox"] for entry in described["annotations"][3:]]
+    assert image.is_crowd.tolist() == [False, False, False, True, False]
+    assert image.areas.tolist() == [300, 3.5, 25, 2500, 0.25]
 
 
 def change(section, place, **values):
@@ -96,13 +91,9 @@ def test_missing_files_are_named(tmp_path):
         read_annotations(tmp_path, "val")
     described = change("images", 1, file_name="d.png")
     with pytest.raises(UserError, match=r"images id 3: .*train2017/d\.png: no such file"):
-        read(tmp_path, described)
+        write_and_read(tmp_path, described=described)
 
 
 def test_evaluation_needs_no_boxes(tmp_path):
-    annotations = read(tmp_path, {**CONTENT, "annotations": []}, "val")
-    assert sum(len(picture.boxes) for picture in annotations.pictures) == 0
-
-
-def test_corners():
-    assert to_corners(np.array([[1.0, 2.0, 3.0, 4.0]])).tolist() == [[1, 2, 4, 6]]
+    annotations = write_and_read(tmp_path, "val", {**CONTENT, "annotations": []})
+    assert sum(len(image.boxes) for image in annotations.images) == 0

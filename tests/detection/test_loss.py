@@ -5,13 +5,14 @@ import math
 import mindspore
 import numpy as np
 import pytest
-from conftest import reference
+from helpers import reference
 from mindspore import Tensor, nn, ops
 
 from src.detection.anchors import ANCHORS, STRIDES, scale_anchors
-from src.detection.loss import SUMMED_IMAGES, GridAssignment, YOLOv3Loss
+from src.detection.loss import GridAssignment, YOLOv3Loss
 
 SIZE, CLASSES, BOXES = 64, 3, 8
+IGNORE_IOU, SUMMED_IMAGES = 0.5, 24  # those of the recipe
 SMALL_ANCHORS = scale_anchors(ANCHORS, SIZE / 320)
 CELLS = [SIZE // stride for stride in STRIDES]
 
@@ -53,12 +54,12 @@ def assign_by_loops(boxes, positive_iou=1.0):
                 claims.setdefault(index, []).append((iou, -number))
     result = {index: -max(found)[1] for index, found in claims.items()}
     for index, place in enumerate(places):
-        if index not in result and all(overlap(box, place[4]) <= 0.5 for box in boxes):
+        if index not in result and all(overlap(box, place[4]) <= IGNORE_IOU for box in boxes):
             result[index] = None
     return result
 
 
-def loss_by_loops(maps, boxes, labels, positive_iou=1.0):
+def loss_by_loops(maps, boxes, labels, positive_iou, summed_images):
     """The loss with PyTorch tensors `maps`, over one place after the other."""
     torch = reference("torch")
     cross_entropy = torch.nn.functional.binary_cross_entropy_with_logits
@@ -81,7 +82,7 @@ def loss_by_loops(maps, boxes, labels, positive_iou=1.0):
             target = torch.zeros(CLASSES).double()
             target[labels[image][labels[image] >= 0][owner]] = 1
             total = total + cross_entropy(raw[5:], target, reduction="sum")
-    return total / len(boxes) * SUMMED_IMAGES
+    return total / len(boxes) * summed_images
 
 
 def draw_boxes(generator, count):
@@ -96,7 +97,7 @@ def build_batch():
     boxes, labels = np.zeros((4, BOXES, 4), np.float32), np.full((4, BOXES), -1, np.int32)
     boxes[0, :7] = draw_boxes(generator, 7)
     boxes[1] = [
-        (0, 0, 5, 6),  # in the corners of the picture
+        (0, 0, 5, 6),  # in the corners of the image
         (57, 60, 64, 64),
         (24, 22, 40, 42),  # its centre is on the borders of cells
         (0, 0, 64, 64),
@@ -118,8 +119,8 @@ def draw_maps(scale=2.0, images=4):
     return [(scale * generator.standard_normal((*shape, n, n))).astype(np.float32) for n in CELLS]
 
 
-def build_loss(**options):
-    return YOLOv3Loss(nn.Identity(), CLASSES, SMALL_ANCHORS, SIZE, **options)
+def build_loss(positive_iou=1.0, summed_images=SUMMED_IMAGES):
+    return YOLOv3Loss(nn.Identity(), CLASSES, SMALL_ANCHORS, SIZE, positive_iou, IGNORE_IOU, summed_images)
 
 
 @pytest.fixture(scope="module")
@@ -132,21 +133,21 @@ def evaluate(loss, maps, boxes, labels):
     return float(loss(tuple(map(Tensor, maps)), Tensor(boxes), Tensor(labels)).asnumpy())
 
 
-@pytest.mark.parametrize("positive_iou", [1.0, 0.5])
-def test_loss_and_gradients_equal_loops(positive_iou):
+@pytest.mark.parametrize(("positive_iou", "summed_images"), [(1.0, SUMMED_IMAGES), (0.5, 1)])
+def test_loss_and_gradients_equal_loops(positive_iou, summed_images):
     torch = reference("torch")
     boxes, labels = build_batch()
     maps = draw_maps()
     for raw in maps:
         raw[:, :, 0] = 0  # where |x| in the cross-entropy has its corner
-    cell = build_loss(positive_iou=positive_iou).set_train()
+    cell = build_loss(positive_iou, summed_images).set_train()
 
     def total(coarse, middle, fine):
         return cell((coarse, middle, fine), Tensor(boxes), Tensor(labels))
 
     ours, gradients = ops.value_and_grad(total, (0, 1, 2))(*map(Tensor, maps))
     leaves = [torch.from_numpy(raw).requires_grad_() for raw in maps]
-    theirs = loss_by_loops(leaves, boxes, labels, positive_iou)
+    theirs = loss_by_loops(leaves, boxes, labels, positive_iou, summed_images)
     theirs.backward()
     assert float(ours.asnumpy()) == pytest.approx(theirs.item(), rel=1e-6)
     for gradient, leaf in zip(gradients, leaves):
@@ -154,13 +155,13 @@ def test_loss_and_gradients_equal_loops(positive_iou):
         assert np.abs(gradient.asnumpy() - expected).max() < 1e-5 * np.abs(expected).max()
 
 
-def assign(boxes, labels, **options):
+def assign(boxes, labels, positive_iou=1.0):
     mindspore.set_context(mode=mindspore.PYNATIVE_MODE)
-    cell = GridAssignment(SMALL_ANCHORS, SIZE, **options)
+    cell = GridAssignment(SMALL_ANCHORS, SIZE, positive_iou, IGNORE_IOU)
     return [y.asnumpy() for y in cell(Tensor(boxes), Tensor(labels))]
 
 
-def test_assignment_of_crowded_pictures_equals_loops():
+def test_assignment_of_crowded_images_equals_loops():
     generator = np.random.default_rng(2)
     boxes = np.stack([draw_boxes(generator, 60) for _ in range(4)]).astype(np.float32)
     owners, positive, background = assign(boxes, np.zeros((4, 60), np.int32), positive_iou=0.6)
@@ -194,7 +195,7 @@ def test_equal_boxes_go_to_the_first():
     assert positive.sum() == 1 and owners[0, positive[0].argmax()] == 0
 
 
-def test_centre_on_the_pictures_edge_belongs_to_the_last_cell():
+def test_centre_on_the_images_edge_belongs_to_the_last_cell():
     owners, positive, _ = assign(np.array([[[60, 20, 68, 30]]], np.float32), np.array([[0]], np.int32))
     scale, y, x, *_ = list(list_places())[positive[0].argmax()]
     assert positive.sum() == 1 and (x, y) == (CELLS[scale] - 1, 25 // STRIDES[scale])
@@ -210,7 +211,7 @@ def test_filling_has_no_effect(loss):
     assert evaluate(loss, maps, boxes, labels) == expected
 
 
-def test_empty_pictures_have_background_alone(loss):
+def test_empty_images_have_background_alone(loss):
     maps = draw_maps()
     ours = evaluate(loss, maps, np.zeros((4, BOXES, 4), np.float32), np.full((4, BOXES), -1, np.int32))
     expected = sum(np.logaddexp(0, raw.reshape(4, 3, 5 + CLASSES, -1)[:, :, 4]).sum(dtype=np.float64) for raw in maps)

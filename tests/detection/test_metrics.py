@@ -2,33 +2,30 @@
 
 import csv
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from detection.coco_files import content, write_and_read
 
-from detection.coco_files import content, write_split
-from src.detection.annotations import read_annotations, to_corners
+from src.detection.boxes import to_corners
 from src.detection.metrics import METRICS, DetectionMetrics
-
-
-def read(root, described=None):
-    write_split(root, "val2017", described or content())
-    return read_annotations(root, "val")
+from src.ranks import Ranks
 
 
 def perfect(annotations):
     """Metrics that were given every object itself as a detection."""
     metrics = DetectionMetrics(annotations)
-    for index, picture in enumerate(annotations.pictures):
-        real = ~picture.is_crowd
-        boxes, labels = to_corners(picture.boxes)[real], picture.labels[real]
+    for index, image in enumerate(annotations.images):
+        real = ~image.is_crowd
+        boxes, labels = to_corners(image.boxes)[real], image.labels[real]
         metrics.update(index, boxes, np.linspace(0.9, 0.6, len(labels)), labels)
     return metrics
 
 
 def test_the_ground_truth_has_precision_one(tmp_path):
     """The annotation with the id 0 among it, which pycocotools alone would take for one that was not found."""
-    metrics, rows = perfect(read(tmp_path)).result()
+    metrics, rows = perfect(write_and_read(tmp_path, "val")).result()
     assert metrics["AP"] == metrics["AP50"] == metrics["AP75"] == metrics["AR_100"] == pytest.approx(1)
     assert metrics["AP_large"] == -1  # no object is larger than 96x96
     assert metrics["images"] == 3
@@ -43,7 +40,7 @@ def test_by_hand(tmp_path):
     The cats' precision is 1 up to a recall of 1/2, then 0: 51 of 101 points. The dog's IoU is 0.8, found at 7
     of the 10 thresholds from 0.5 to 0.95 (0.5 to 0.8).
     """
-    metrics = DetectionMetrics(read(tmp_path))
+    metrics = DetectionMetrics(write_and_read(tmp_path, "val"))
     dog = (10, 5, 26, 35)  # 16 of 20 columns
     metrics.update(0, np.array([dog, (0, 0, 5, 5)]), np.array([0.9, 0.3]), np.array([1, 0]))
     metrics.update(1, np.array([(0, 0, 40, 50)]), np.array([0.8]), np.array([0]))
@@ -61,10 +58,10 @@ def test_by_hand(tmp_path):
 def noisy(annotations, seed=0):
     """Metrics of shifted objects and false alarms."""
     rng, metrics = np.random.default_rng(seed), DetectionMetrics(annotations)
-    for index, picture in enumerate(annotations.pictures):
-        boxes = np.concatenate((to_corners(picture.boxes), rng.uniform(0, 20, (3, 4)) + (0, 0, 20, 20)))
+    for index, image in enumerate(annotations.images):
+        boxes = np.concatenate((to_corners(image.boxes), rng.uniform(0, 20, (3, 4)) + (0, 0, 20, 20)))
         boxes += rng.uniform(-3, 3, boxes.shape)
-        labels = np.concatenate((picture.labels, rng.integers(0, 2, 3)))
+        labels = np.concatenate((image.labels, rng.integers(0, 2, 3)))
         metrics.update(index, boxes, np.sort(rng.random(len(boxes)))[::-1], labels)
     return metrics
 
@@ -79,7 +76,7 @@ def test_files_are_those_of_coco(tmp_path, capsys):
     described["annotations"].append(
         {"id": 9, "image_id": 90, "category_id": 44, "bbox": [0, 0, 50, 50], "area": 2500, "iscrowd": 1}
     )
-    metrics = noisy(read(tmp_path, described))
+    metrics = noisy(write_and_read(tmp_path, "val", described))
     result, rows = metrics.result()
     assert capsys.readouterr().out == ""
     metrics.write_reports(tmp_path, rows)
@@ -95,28 +92,26 @@ def test_files_are_those_of_coco(tmp_path, capsys):
     assert np.mean([float(row[2]) for row in table[1:]]) == pytest.approx(result["AP"])
 
 
-def test_processes_are_put_together(tmp_path, monkeypatch):
-    """Each holds zeros where the others have detections; a picture seen twice or never is an error."""
-    annotations = read(tmp_path)
+def test_processes_are_put_together(tmp_path):
+    """Each holds zeros where the others have detections; an image seen twice or never is an error."""
+    annotations = write_and_read(tmp_path, "val")
     whole = noisy(annotations)
     parts = [noisy(annotations) for _ in range(2)]
     arrays = ("boxes", "scores", "labels", "counts", "seen")
     for rank, part in enumerate(parts):
         for name in arrays:
             getattr(part, name)[1 - rank :: 2] = 0
-    second = [getattr(parts[1], name) for name in arrays]
-    monkeypatch.setattr("src.detection.metrics.sum_over_ranks", lambda values: values + second.pop(0))
-    parts[0].gather()
+    others = [getattr(parts[1], name) for name in arrays]
+    parts[0].gather(SimpleNamespace(sum=lambda values: values + others.pop(0)))
     assert parts[0].results() == whole.results()
-    monkeypatch.setattr("src.detection.metrics.sum_over_ranks", lambda values: values)
     with pytest.raises(RuntimeError, match="2 images were not evaluated exactly once"):
-        parts[1].gather()
+        parts[1].gather(Ranks())
 
 
 @pytest.mark.parametrize("objects", [True, False])
 def test_nothing_detected(tmp_path, objects):
     described = content() if objects else {**content(), "annotations": []}
-    metrics = DetectionMetrics(read(tmp_path, described))
+    metrics = DetectionMetrics(write_and_read(tmp_path, "val", described))
     for index in range(3):
         metrics.update(index, np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))
     result, rows = metrics.result()

@@ -1,60 +1,52 @@
-"""The task as the entry points use it, with a network that knows the answers; slow: real networks, end to end."""
+"""The task as the entry points use it, with a network that knows the answers, and settings that are wrong."""
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
-from conftest import PROJECT
+from detection.coco_files import CLASSES, CONFIG, SIZE, content, create, write_split
+from helpers import call_here
 from mindspore import Tensor
 from PIL import Image
 
-from detection.coco_files import CLASSES, content, write_split
-from src.config import load_config
 from src.detection.transforms import whole_view
 from src.errors import UserError
-from src.inference import ExportedNetwork
-from src.runtime import Runtime
-from src.tasks import SCHEMAS, create_task
+from src.ranks import Ranks
+from src.settings import with_class_names
+from src.tasks import create_task
 
-CONFIG = PROJECT / "configs" / "detection" / "bccd.yaml"
-SIZE, PLACES = 64, 6
-
-
-def create(root, **settings):
-    values = {
-        "data.path": str(root),
-        "network.num_classes": 2,
-        "data.image_size": SIZE,
-        "data.repeat": 1,
-        "train.batch_size": 2,
-        "evaluation.batch_size": 2,
-        **{key.replace("__", "."): value for key, value in settings.items()},
-    }
-    return create_task(load_config(CONFIG, SCHEMAS, [(key, value, "test") for key, value in values.items()]))
+PLACES = 6
+LINE = ("--config", CONFIG, "--checkpoint_path", "any", "--num_classes", 2)
+FOUND = ("   90.00%  dog  10.0 5.0 30.0 35.0", "   90.00%  cat  30.5 10.0 50.5 20.0")
 
 
-@pytest.fixture
-def root(tmp_path):
-    write_split(tmp_path, "train2017")
-    write_split(tmp_path, "val2017")
-    return tmp_path
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("coco")
+    write_split(root, "train2017")
+    write_split(root, "val2017")
+    return root
 
 
-class Oracle(ExportedNetwork):
-    """Gives each picture's objects as predictions, in the order of evaluation, among places without any."""
+class Oracle:
+    """Gives each image's objects as predictions, in the order of evaluation, among places without any."""
 
-    def __init__(self, pictures):
-        self.pictures = list(pictures)
+    def __init__(self, images):
+        self.images = list(images)
 
-    def __call__(self, images):
-        boxes = np.zeros((len(images), PLACES, 4), np.float32)
-        objectness, scores = np.zeros((len(images), PLACES), np.float32), np.zeros((len(images), PLACES, 2), np.float32)
-        for index in range(len(images)):
-            if self.pictures:  # the last batch is filled up
-                picture = self.pictures.pop(0)
-                found, labels = picture.objects()
-                view = whole_view(picture.width, picture.height, SIZE)
+    def set_train(self, mode=True):
+        return self
+
+    def __call__(self, batch):
+        boxes = np.zeros((len(batch), PLACES, 4), np.float32)
+        objectness, scores = np.zeros((len(batch), PLACES), np.float32), np.zeros((len(batch), PLACES, 2), np.float32)
+        for index in range(len(batch)):
+            if self.images:  # the last batch is filled up
+                image = self.images.pop(0)
+                found, labels = image.objects()
+                view = whole_view(image.width, image.height, SIZE)
                 boxes[index, 1 : len(found) + 1] = view.to_input(found)
                 objectness[index, 1 : len(found) + 1] = 1
                 scores[index, np.arange(len(found)) + 1, labels] = 0.9
@@ -63,8 +55,8 @@ class Oracle(ExportedNetwork):
 
 def test_objects_as_predictions_have_precision_one(root, tmp_path):
     task = create(root)
-    dataset = task.build_dataset("val", Runtime("CPU"))
-    result = task.evaluate(Oracle(task.annotations["val"].pictures), dataset, tmp_path / "details")
+    dataset = task.build_dataset("val", Ranks())
+    result = task.evaluate(Oracle(dataset.records.images), dataset, tmp_path / "details")
     assert result["AP"] == pytest.approx(1) and result["images"] == 3
     rows = list(csv.reader((tmp_path / "details" / "per_class.csv").open()))
     assert [row[0] for row in rows[1:]] == list(CLASSES)
@@ -74,60 +66,64 @@ def test_objects_as_predictions_have_precision_one(root, tmp_path):
 
 
 def test_prediction_lists_and_draws(root, tmp_path):
-    task = create(root)
-    task.build_dataset("val", Runtime("CPU"))
-    picture = task.annotations["val"].pictures[0]
-    lines = list(task.predict(Oracle([picture, picture]), [picture.path, picture.path], tmp_path / "drawn"))
-    assert lines[:4] == [
-        f"{picture.path}: 2 detected",
-        "   90.00%  dog  10.0 5.0 30.0 35.0",
-        "   90.00%  cat  30.5 10.0 50.5 20.0",
-        f"  drawn: {tmp_path / 'drawn' / 'a.png'}",
-    ]
-    assert lines[-1] == f"  drawn: {tmp_path / 'drawn' / 'a_2.png'}"
-    with Image.open(tmp_path / "drawn" / "a.png") as drawing, Image.open(picture.path) as original:
+    task = create(root, {"data.class_names": list(CLASSES)})
+    image = task.build_dataset("val", Ranks()).records.images[0]
+    lines = list(task.predict(Oracle([image, image]), [image.path, image.path], tmp_path / "drawn"))
+    drawings = [f"  drawn: {tmp_path / 'drawn' / name}" for name in ("a.png", "a_2.png")]
+    assert lines == [line for drawn in drawings for line in (f"{image.path}: 2 detected", *FOUND, drawn)]
+    with Image.open(tmp_path / "drawn" / "a.png") as drawing, Image.open(image.path) as original:
         changed = (np.asarray(drawing) != np.asarray(original)).any(2)
     assert changed[10:35, 10].all() and changed[35, 10:31].all() and not changed[25:34, 12:29].any()
 
 
+def predict(root, monkeypatch, name, flag, *settings):
+    """The lines of `scripts/predict.py` about an image that holds the objects of the first one."""
+    image = create(root).build_dataset("val", Ranks()).records.images[0]
+    monkeypatch.setattr("scripts.predict.load_network", lambda *arguments: (Oracle([image]), "an oracle"))
+    needed = (f"data.image_size={SIZE}", "data.class_names=[cat,dog]", "runtime.compile_cache=false")
+    result = call_here("scripts/predict.py", name, *LINE, *flag, *settings, *needed, cwd=root)
+    assert (result.returncode, result.stderr) == (0, "")
+    loaded, *lines = result.stdout.splitlines()
+    assert loaded == "an oracle"
+    return lines
+
+
+@pytest.mark.parametrize("flag", [(), ("--set",)], ids=["end of the line", "--set"])
+@pytest.mark.parametrize(("score", "shown"), [(0.95, 0), (0.5, 2)])
+def test_settings_on_the_line_of_predict(root, monkeypatch, flag, score, shown):
+    """They do the same at the end, where images could stand as well, as behind `--set`."""
+    lines = predict(root, monkeypatch, "val2017/a.png", flag, f"inference.drawn_score={score}")
+    assert lines == [f"val2017/a.png: {shown} detected", *FOUND[:shown]]
+
+
+def test_an_image_named_like_a_setting_is_an_image(root, monkeypatch):
+    name = "inference.drawn_score=0.95.png"
+    shutil.copy(root / "val2017" / "a.png", root / name)
+    assert predict(root, monkeypatch, name, ()) == [f"{name}: 2 detected", *FOUND]
+    (root / name).unlink()
+    result = call_here("scripts/predict.py", name, *LINE, cwd=root)
+    assert result.returncode == 2 and result.stderr.endswith("predict.py: error: no IMAGE is given\n")
+
+
 def test_a_network_of_other_classes_is_named(root):
-    task = create(root)
-    dataset = task.build_dataset("val", Runtime("CPU"))
-    write_split(root, "val2017", {**content(), "categories": [*content()["categories"], {"id": 50, "name": "cow"}]})
-    other = create(root, network__num_classes=3)
-    other.build_dataset("val", Runtime("CPU"))
+    dataset = create(root).build_dataset("val", Ranks())
+    other = create(root, {"network.num_classes": 3})
     with pytest.raises(UserError, match="the network gives 2 classes, the settings say 3; --num_classes 2"):
-        other.evaluate(Oracle(task.annotations["val"].pictures), dataset)
+        other.evaluate(Oracle(dataset.records.images), dataset)
 
 
 def test_classes_come_from_the_data_and_must_fit(root):
     task = create(root)
+    dataset = task.build_dataset("train", Ranks())
     assert task.class_names() == ("class 0", "class 1")
-    task.build_dataset("train", Runtime("CPU"))
-    assert task.class_names() == task.config.data.class_names == CLASSES
+    assert dataset.class_names == CLASSES
+    named = create_task(with_class_names(task.config, dataset.class_names))
+    assert named.class_names() == named.config.data.class_names == CLASSES
+    assert named.build_dataset("val", Ranks()).class_names == CLASSES
     with pytest.raises(UserError, match=r"has 2 categories, the network 3 classes; --num_classes 2 builds one"):
-        create(root, network__num_classes=3).build_dataset("train", Runtime("CPU"))
+        create(root, {"network.num_classes": 3}).build_dataset("train", Ranks())
     with pytest.raises(UserError, match=r"has the categories cat, dog; data\.class_names says cat, cow"):
-        create(root, data__class_names=["cat", "cow"]).build_dataset("val", Runtime("CPU"))
-
-
-def test_padding_becomes_nothing_behind_normalisation(root):
-    images, _ = next(create(root).build_dataset("val", Runtime("CPU")).create_tuple_iterator(output_numpy=True))
-    assert images.shape == (2, 3, SIZE, SIZE)
-    wide, tall = images  # of 60x40 and 40x50 pixels
-    assert np.abs(wide[:, 43:]).max() < 0.01 < np.abs(wide[:, :43]).mean()
-    assert np.abs(tall[:, :, 51:]).max() < 0.01 < np.abs(tall[:, :, :51]).mean()
-
-
-def test_length_of_an_epoch(root):
-    task = create(root, data__repeat=5)  # 15 pictures
-    assert task.build_dataset("train", Runtime("CPU")).get_dataset_size() == 7
-    assert task.build_dataset("train", Runtime("CPU", 1, 2)).get_dataset_size() == 3
-    assert task.build_dataset("train", Runtime("CPU"), 2, 3).get_dataset_size() == 4
-    with pytest.raises(UserError, match="has 3 images, too few for one update of 4: on each of 2 devices"):
-        create(root).build_dataset("train", Runtime("CPU", 0, 2))
-    with pytest.raises(UserError, match="has 3 images, too few for one on each of 4 devices"):
-        create(root).build_dataset("val", Runtime("CPU", 0, 4))
+        create(root, {"data.class_names": ["cat", "cow"]}).build_dataset("val", Ranks())
 
 
 @pytest.mark.parametrize(
@@ -137,9 +133,16 @@ def test_length_of_an_epoch(root):
         ("network.anchors", [[[1, 0]] * 3] * 3, r"network\.anchors: 0\.0 is out of range"),
         ("network.output_stride", 8, r"output_stride: 8 is not 32"),
         ("augment.contrast", [1.5, 0.5], r"contrast: \[1\.5, 0\.5\] is not in rising order"),
-        ("inference.detections", 101, r"inference\.detections: 101 is out of range: .* at most 100"),
+        ("augment.expand_ratio", [2.0, 1.0], r"expand_ratio: \[2\.0, 1\.0\] is not in rising order"),
+        ("inference.objectness", 1.5, r"inference\.objectness: 1\.5 is out of range: at least 0\.0 and at most 1\.0"),
+        ("inference.score", -0.1, r"inference\.score: -0\.1 is out of range: at least 0\.0 and at most 1\.0"),
+        ("inference.candidates", 0, r"inference\.candidates: 0 is out of range: at least 1$"),
+        ("inference.iou", 2, r"inference\.iou: 2\.0 is out of range: at least 0\.0 and at most 1\.0"),
+        ("inference.detections", 0, r"inference\.detections: 0 is out of range: at least 1 and at most 100"),
+        ("inference.detections", 101, r"inference\.detections: 101 is out of range: at least 1 and at most 100"),
+        ("inference.drawn_score", 1.1, r"inference\.drawn_score: 1\.1 is out of range: at least 0\.0"),
     ],
 )
-def test_settings_out_of_range_are_named(root, key, value, message):
+def test_settings_out_of_range_are_named(key, value, message):
     with pytest.raises(UserError, match=message):
-        create(root, **{key.replace(".", "__"): value})
+        create("anywhere", {key: value})

@@ -6,17 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.detection.transforms import (
-    CROP_ASPECTS,
-    TrainTransform,
-    View,
-    clip_boxes,
-    crop,
-    expand,
-    has_centre,
-    iou,
-    whole_view,
-)
+from src.detection.boxes import box_iou, clip_boxes, has_centre
+from src.detection.settings import AugmentSettings
+from src.detection.transforms import CROP_ASPECTS, DetectionAugmentation, View, crop, expand, whole_view
 
 FILL = (124, 116, 104)
 SIZE = 160
@@ -26,8 +18,12 @@ UNCHANGED = {"brightness": 0.0, "contrast": (1.0, 1.0), "saturation": (1.0, 1.0)
 RED_MARGIN = 128
 
 
-def picture(boxes=(BOX,)):
-    """A blue picture with red boxes."""
+def build(**settings):
+    return DetectionAugmentation(SIZE, FILL, AugmentSettings(**settings))
+
+
+def blue_image(boxes=(BOX,)):
+    """A blue image with red boxes."""
     pixels = np.full((HEIGHT, WIDTH, 3), (0, 0, 255), np.uint8)
     for left, top, right, bottom in np.array(boxes, int):
         pixels[top:bottom, left:right] = (255, 0, 0)
@@ -42,7 +38,7 @@ def find_red(pixels):
 
 
 def assert_follows(view, tolerance=1.0):
-    pixels = view.read(picture(), FILL)
+    pixels = view.read(blue_image(), FILL)
     expected = view.to_input(clip_boxes(np.array([BOX]), view.corners))[0]
     assert np.abs(expected - find_red(pixels)).max() <= tolerance
     return pixels
@@ -55,7 +51,7 @@ def assert_follows(view, tolerance=1.0):
         (0, 0, WIDTH, HEIGHT),
         (60, 30, 100, 120),  # the box inside
         (100, 70, 120, 110),  # cut off at the left and at the top
-        (-75, -31, 400, 300),  # beyond the picture
+        (-75, -31, 400, 300),  # beyond the image
         (-40, 60, 180, 230),  # beyond it at two sides, inside at the others
     ],
 )
@@ -63,7 +59,7 @@ def test_a_view_moves_boxes_like_pixels(window, flip):
     view = View(*window, SIZE, flip)
     assert_follows(view)
     boxes = np.random.default_rng(0).uniform(0, SIZE, (5, 4))
-    assert np.allclose(view.to_input(view.to_picture(boxes)), boxes)
+    assert np.allclose(view.to_input(view.to_image(boxes)), boxes)
 
 
 def test_a_view_is_exact_to_a_part_of_a_pixel():
@@ -78,17 +74,17 @@ def test_a_view_is_exact_to_a_part_of_a_pixel():
     assert pixels.sum() == pytest.approx(right - left, abs=0.1)
 
 
-def test_the_whole_picture_keeps_its_aspect_and_is_padded_at_the_end():
+def test_the_whole_image_keeps_its_aspect_and_is_padded_at_the_end():
     pixels = assert_follows(whole_view(WIDTH, HEIGHT, SIZE))
     rows = SIZE * HEIGHT // WIDTH
     assert (pixels[rows:] == FILL).all() and not (pixels[:rows] == FILL).all(2).any()
     assert whole_view(3, 1000, 320).scaled == (1, 320)
-    mirrored = replace(whole_view(WIDTH, HEIGHT, SIZE), flip=True).read(picture(), FILL)
+    mirrored = replace(whole_view(WIDTH, HEIGHT, SIZE), flip=True).read(blue_image(), FILL)
     assert np.array_equal(mirrored[:rows], pixels[:rows, ::-1]) and (mirrored[rows:] == FILL).all()
 
 
-def test_a_window_beside_the_picture_is_padding():
-    assert (View(WIDTH + 5, 0, 50, 50, SIZE).read(picture(), FILL) == FILL).all()
+def test_a_window_beside_the_image_is_padding():
+    assert (View(WIDTH + 5, 0, 50, 50, SIZE).read(blue_image(), FILL) == FILL).all()
 
 
 def test_expansion():
@@ -116,7 +112,7 @@ def test_crop():
         assert left >= 0 and top >= 0 and right <= WIDTH and bottom <= HEIGHT
         assert view.width >= 0.3 * WIDTH - 1 and view.height >= 0.3 * HEIGHT - 1
         assert CROP_ASPECTS[0] <= view.height / view.width <= CROP_ASPECTS[1]
-        assert iou(view.corners, boxes).min() >= 0.05 and has_centre(view.corners, boxes).any()
+        assert box_iou(view.corners, boxes).min() >= 0.05 and has_centre(view.corners, boxes).any()
         inside = clip_boxes(boxes[:1], view.corners)
         if has_centre(view.corners, boxes)[0]:
             cut += not np.array_equal(inside, boxes[:1])
@@ -124,26 +120,21 @@ def test_crop():
     assert 20 < kept < 40 and cut > 5
 
 
-def test_no_crop_and_a_picture_without_boxes():
+def test_no_crop_and_an_image_without_boxes():
     whole = whole_view(WIDTH, HEIGHT, SIZE)
     assert crop(whole, np.array([BOX]), (), 0.3, np.random.default_rng(0)) == whole
     views = [crop(whole, np.zeros((0, 4)), (0.9,), 0.3, np.random.default_rng(seed)) for seed in range(20)]
     assert any(view != whole for view in views)
 
 
-def test_iou_by_hand():
-    boxes = np.array([(0, 0, 10, 10), (5, 5, 15, 15), (20, 20, 30, 30)], float)
-    assert np.allclose(iou((0, 0, 10, 10), boxes), (1, 25 / 175, 0))
-
-
 def test_the_whole_chain():
     """The box is found in the pixels; if its centre is out of the crop, so is the box."""
-    transform = TrainTransform(SIZE, FILL, **UNCHANGED, crop_min_ious=(0.0, 0.4))
+    transform = build(**UNCHANGED, crop_min_ious=(0.0, 0.4))
     found = flipped = 0
     for seed in range(100):
         second = (10.0, 140.0, 30.0, 160.0)  # keeps crops without the first box possible
         boxes, labels = np.array([BOX, second], np.float32), np.array([3, 5], np.int32)
-        pixels, moved, kept = transform(picture(), boxes, labels, np.random.default_rng(seed))
+        pixels, moved, kept = transform(blue_image(), boxes, labels, np.random.default_rng(seed))
         assert pixels.shape == (SIZE, SIZE, 3) and pixels.dtype == np.uint8
         assert moved.dtype == np.float32 and len(moved) == len(kept) >= 1
         assert (moved >= 0).all() and (moved <= SIZE).all()
@@ -155,20 +146,20 @@ def test_the_whole_chain():
 
 
 def test_colours_change_and_padding_does_not():
-    transform = TrainTransform(SIZE, FILL, expand_probability=0.0, crop_min_ious=(), flip=0.0)
+    transform = build(expand_probability=0.0, crop_min_ious=(), flip=0.0)
     seen = set()
     for seed in range(20):
         boxes = np.array([BOX], np.float32)
-        pixels, moved, _ = transform(picture(), boxes, np.zeros(1, np.int32), np.random.default_rng(seed))
+        pixels, moved, _ = transform(blue_image(), boxes, np.zeros(1, np.int32), np.random.default_rng(seed))
         assert (pixels[SIZE * HEIGHT // WIDTH :] == FILL).all()
         assert np.allclose(moved[0], np.array(BOX) * SIZE / WIDTH)
         seen.add(tuple(pixels[0, 0]))
     assert len(seen) > 10
 
 
-def test_a_picture_without_boxes_trains_as_background():
-    transform = TrainTransform(SIZE, FILL)
+def test_an_image_without_boxes_trains_as_background():
+    transform = build()
     pixels, boxes, labels = transform(
-        picture(), np.zeros((0, 4), np.float32), np.zeros(0, np.int32), np.random.default_rng(1)
+        blue_image(), np.zeros((0, 4), np.float32), np.zeros(0, np.int32), np.random.default_rng(1)
     )
     assert pixels.shape == (SIZE, SIZE, 3) and boxes.shape == (0, 4) and labels.shape == (0,)

@@ -3,13 +3,13 @@
 import mindspore
 import numpy as np
 import pytest
-from conftest import randomise_batch_norm, reference
+from helpers import normal, randomise_batch_norm, reference
 from mindspore import Tensor, nn
 
 from src.detection.anchors import ANCHORS, STRIDES, place_anchors, scale_anchors
 from src.detection.yolov3 import MAX_LOG_GROWTH, WithDecoding, YOLOv3, flatten_maps
 from src.errors import UserError
-from src.folding import fold_batch_norm
+from src.export.folding import fold_batch_norm
 from src.ghostnetv2 import create_network
 
 
@@ -25,8 +25,7 @@ class Maps(nn.Cell):
 
 def draw_maps(sizes, seed=0):
     """Maps of strides 8, 16 and 32 for `Maps`, with (height, width) from `sizes`."""
-    generator = np.random.default_rng(seed)
-    return [generator.standard_normal((2, c, *size)).astype(np.float32) for c, size in zip((3, 5, 4), sizes)]
+    return [normal(2, channels, *size, seed=seed) for channels, size in zip((3, 5, 4), sizes)]
 
 
 def torch_outputs(network, maps):
@@ -67,7 +66,7 @@ def test_neck_and_head_equal_pytorch(sizes):
 
 
 def test_channels_are_those_of_the_recipe():
-    network = YOLOv3(create_network("ghostnetv2_1x", features_only=True), num_classes=80)
+    network = YOLOv3(create_network("ghostnetv2_1x", features_only=True), num_classes=80, channels=96)
     shapes = {p.name: p.shape for p in network.get_parameters()}
     for scale, channels in enumerate((160, 96 + 112, 96 + 40)):
         assert shapes[f"blocks.{scale}.0.conv.weight"] == (96, channels, 1, 1)
@@ -81,8 +80,8 @@ def test_channels_are_those_of_the_recipe():
 
 def test_first_predictions_are_few_objects_and_rare_classes():
     mindspore.set_context(mode=mindspore.PYNATIVE_MODE)
-    network = YOLOv3(Maps(), num_classes=2).set_train(False)
-    maps = draw_maps(((76, 76), (38, 38), (19, 19)))  # of a picture of 608x608
+    network = YOLOv3(Maps(), num_classes=2, channels=96).set_train(False)
+    maps = draw_maps(((76, 76), (38, 38), (19, 19)))  # of an image of 608x608
     raw = flatten_maps(network(tuple(map(Tensor, maps)))).asnumpy()
     probabilities = 1 / (1 + np.exp(-raw[..., 4:]))
     # 8 for each anchor of each scale
@@ -92,11 +91,11 @@ def test_first_predictions_are_few_objects_and_rare_classes():
 
 def test_another_output_stride_is_refused():
     with pytest.raises(UserError, match=r"strides \(8, 16, 16\), YOLOv3 needs \(8, 16, 32\)"):
-        YOLOv3(create_network("ghostnet_1x", features_only=True, output_stride=16), num_classes=2)
+        YOLOv3(create_network("ghostnet_1x", features_only=True, output_stride=16), num_classes=2, channels=96)
 
 
 def test_decoding_equals_loops():
-    """Every place of every map by the formula, picture of 40 pixels: 2, 3 and 5 cells a side."""
+    """Every place of every map by the formula, image of 40 pixels: 2, 3 and 5 cells a side."""
     image_size, anchors, generator = 40, scale_anchors(ANCHORS, 0.125), np.random.default_rng(0)
     maps = [3 * generator.standard_normal((2, 3 * 7, n, n)).astype(np.float32) for n in (2, 3, 5)]
     maps[0][0, 2, 0, 0] = 1000  # grows without limit, of the first anchor
@@ -124,12 +123,12 @@ def test_decoding_equals_loops():
 def test_folded_detector_gives_the_same_boxes():
     mindspore.set_seed(1)  # the scores of untrained weights have hardly any range
     backbone = create_network("ghostnetv2_1x", features_only=True)
-    network = randomise_batch_norm(YOLOv3(backbone, num_classes=2))
+    network = randomise_batch_norm(YOLOv3(backbone, num_classes=2, channels=96))
     detector = WithDecoding(network, scale_anchors(ANCHORS, 0.2), 65).set_train(False)
     names = [p.name for p in detector.get_parameters()]
     assert names == [p.name for p in network.get_parameters()]
     mindspore.set_context(mode=mindspore.PYNATIVE_MODE)
-    x = Tensor(np.random.default_rng(0).standard_normal((2, 3, 65, 65)).astype(np.float32))
+    x = Tensor(normal(2, 3, 65, 65))
     expected = [y.asnumpy() for y in detector(x)]
     folded = fold_batch_norm(detector)
     assert not any(isinstance(cell, nn.BatchNorm2d) for _, cell in folded.cells_and_names())

@@ -1,24 +1,25 @@
-"""Pictures and masks: pairs, labels, whole epochs, and mistakes that are named."""
+"""Images and masks: pairs, labels, whole epochs, and mistakes that are named."""
 
 import numpy as np
 import pytest
-from conftest import PROJECT
+from helpers import PROJECT, are_equal, read_epochs
 from PIL import Image
 
 from src.config import load_config
 from src.errors import UserError
-from src.runtime import Runtime
-from src.segmentation.dataset import list_samples, load_labels, load_pair
+from src.ranks import Ranks
+from src.segmentation.dataset import load_labels, load_pair, pair_files
 from src.segmentation.loss import IGNORED
 from src.tasks import SCHEMAS, create_task
 
 CONFIG = PROJECT / "configs" / "segmentation" / "camvid.yaml"
+ALONE = Ranks()
 MEAN, STD = np.array((0.485, 0.456, 0.406)), np.array((0.229, 0.224, 0.225))
 
 
 @pytest.fixture
 def root(tmp_path):
-    """11 + 3 pictures of 40x50 pixels, the lower half brighter; mask 0 in a corner, else 1 above and 2 below."""
+    """11 + 3 images of 40x50 pixels, the lower half brighter; mask 0 in a corner, else 1 above and 2 below."""
     for split, count in (("training", 11), ("validation", 3)):
         for number in range(count):
             image, mask = np.full((50, 40, 3), 10 * number, np.uint8), np.ones((50, 40), np.uint8)
@@ -34,7 +35,8 @@ def save(path, pixels):
     Image.fromarray(pixels).save(path)
 
 
-def task(root, **settings):
+def build(root, split="train", ranks=ALONE, **settings):
+    """The `Dataset` of a split; `settings` has two underscores for a dot."""
     values = {
         "data.path": str(root),
         "network.num_classes": 2,
@@ -46,28 +48,33 @@ def task(root, **settings):
         "train.batch_size": 2,
         **{key.replace("__", "."): value for key, value in settings.items()},
     }
-    return create_task(load_config(CONFIG, SCHEMAS, [(key, value, "test") for key, value in values.items()]))
+    config = load_config(CONFIG, SCHEMAS, [(key, value, "test") for key, value in values.items()])
+    return create_task(config).build_dataset(split, ranks)
 
 
 def read(dataset, epochs=1):
-    size, iterator = dataset.get_dataset_size(), dataset.create_tuple_iterator(num_epochs=epochs, output_numpy=True)
-    batches = [list(iterator) for _ in range(epochs)]
-    assert [len(epoch) for epoch in batches] == [size] * epochs
+    """Whole epochs from a new pipeline of a `Dataset`."""
+    batches = read_epochs(dataset.pipeline(), epochs)
+    assert [len(epoch) for epoch in batches] == [dataset.batches] * epochs
     return batches
 
 
 def numbers(images):
-    """The number of each picture (B, 3, H, W) from its upper pixels."""
+    """The number of each image (B, 3, H, W) from its upper pixels."""
     pixels = images * STD[:, None, None] + MEAN[:, None, None]
     return np.rint(pixels[:, :, 20].mean((1, 2)) * 25.5).astype(int).tolist()
 
 
 def test_pairs_are_sorted_and_of_the_same_name(root):
-    (root / "images" / "training" / "notes.txt").write_text("no picture")
-    pairs = list_samples(root, "train")
+    (root / "images" / "training" / "notes.txt").write_text("no image")
+    pairs, others = pair_files(root, "train")
     assert [image.name for image, _ in pairs] == [mask.name for _, mask in pairs] == [f"{i:02d}.png" for i in range(11)]
     assert all("annotations" in mask.parts for _, mask in pairs)
-    assert len(list_samples(root, "val")) == 3
+    dataset = build(root)
+    assert dataset.records == pairs and others == 1
+    assert len(dataset.notes) == 1 and dataset.notes[0].startswith(f"{root}: 1 other files are left out; ")
+    validation = build(root, "val")
+    assert (len(validation.records), validation.notes) == (3, ())
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "I;16"])
@@ -90,8 +97,7 @@ def test_255_classes_are_the_most():
 
 
 def test_training_batches(root):
-    dataset = task(root, data__crop_size=[60, 36]).build_dataset("train", Runtime("CPU"))
-    epochs = read(dataset, 2)
+    epochs = read(build(root, data__crop_size=[60, 36]), 2)
     seen = []
     for images, labels in epochs[0]:
         assert images.shape == (2, 3, 60, 36) and images.dtype == np.float32
@@ -100,35 +106,35 @@ def test_training_batches(root):
         assert (labels[:, 50:] == IGNORED).all()
         assert np.abs(images[:, :, 50:]).max() < 0.01  # filled with the mean
         seen += numbers(images)
-    assert len(set(seen)) == 10  # 11 pictures, the last one in the epoch's order is left out
+    assert len(set(seen)) == 10  # 11 images, the last one in the epoch's order is left out
     assert seen != [number for images, _ in epochs[1] for number in numbers(images)]
 
 
-def test_training_goes_on_from_any_batch(root):
+def test_every_pipeline_of_a_dataset_gives_the_same(root):
+    """Also one from within an epoch, and with another number of workers."""
     settings = {"augment__ratio": [0.5, 2.0], "augment__photometric": True, "data__workers": 2}
-    runtime = Runtime("CPU")
-    first, second = read(task(root, **settings).build_dataset("train", runtime), 2)
-    (rest,) = read(task(root, **settings).build_dataset("train", runtime, first_epoch=1, first_step=2))
-    assert len(rest) == 3
-    for batch, wanted in zip(rest, second[2:]):
-        assert all(np.array_equal(ours, theirs) for ours, theirs in zip(batch, wanted))
+    dataset = build(root, **settings)
+    first, second = read(dataset, 2)
     assert not np.array_equal(first[0][0], second[0][0])
+    assert are_equal(first, *read(dataset))
+    single = build(root, **{**settings, "data__workers": 1})
+    (rest,) = read_epochs(single.pipeline(first_epoch=1, first_batch=2))
+    assert len(rest) == 3 and are_equal(rest, second[2:])
 
 
-def test_processes_train_on_as_many_batches_and_validate_each_picture_once(root):
-    built = task(root)
-    batches = [read(built.build_dataset("train", Runtime("CPU", rank, 2)))[0] for rank in (0, 1)]
+def test_processes_train_on_as_many_batches_and_validate_each_image_once(root):
+    batches = [read(build(root, ranks=Ranks(rank, 2)))[0] for rank in (0, 1)]
     seen = [[n for images, _ in part for n in numbers(images)] for part in batches]
     assert len(batches[0]) == len(batches[1]) == 2
     assert len(set(seen[0] + seen[1])) == 8
-    samples = [read(built.build_dataset("val", Runtime("CPU", rank, 2)))[0] for rank in (0, 1)]
+    samples = [read(build(root, "val", Ranks(rank, 2)))[0] for rank in (0, 1)]
     assert [[int(key[1]) for _, _, key in part] for part in samples] == [[0, 2], [1]]
 
 
 def test_validation_keeps_every_size(root):
     save(root / "images" / "validation" / "03.png", np.zeros((33, 70, 3), np.uint8))
     save(root / "annotations" / "validation" / "03.png", np.zeros((33, 70), np.uint8))
-    (samples,) = read(task(root).build_dataset("val", Runtime("CPU")))
+    (samples,) = read(build(root, "val"))
     assert [image.shape for image, _, _ in samples] == [(50, 40, 3)] * 3 + [(33, 70, 3)]
     assert [labels.shape for _, labels, _ in samples] == [(50, 40)] * 3 + [(33, 70)]
     assert samples[1][0][20, 0].tolist() == [10, 10, 10]
@@ -136,16 +142,16 @@ def test_validation_keeps_every_size(root):
 
 def test_missing_folders_and_masks_are_named(root, tmp_path):
     with pytest.raises(UserError, match="nowhere: no such folder; --data_url"):
-        list_samples(tmp_path / "nowhere", "train")
+        pair_files(tmp_path / "nowhere", "train")
     (root / "annotations" / "training" / "03.png").unlink()
     with pytest.raises(UserError, match=r"images/training/03.png has no mask, expected .*annotations/training/03.png"):
-        list_samples(root, "train")
+        pair_files(root, "train")
     (root / "annotations" / "training" / "07.png").unlink()
     with pytest.raises(UserError, match=r"03.png and 1 more have no mask"):
-        list_samples(root, "train")
+        pair_files(root, "train")
     (root / "annotations" / "validation").rename(root / "annotations" / "val")
     with pytest.raises(UserError, match="annotations/validation: no such folder; the layout is"):
-        list_samples(root, "val")
+        pair_files(root, "val")
 
 
 def test_wrong_masks_are_named(tmp_path):
@@ -160,7 +166,7 @@ def test_wrong_masks_are_named(tmp_path):
     save(mask, np.zeros((5, 6, 3), np.uint8))
     with pytest.raises(UserError, match="mask.png: has 3 channels, a mask has one"):
         load_pair(image, mask, 3)
-    mask.write_bytes(b"no picture")
+    mask.write_bytes(b"no image")
     with pytest.raises(UserError, match="mask.png: is not a whole image"):
         load_pair(image, mask, 3)
 
@@ -169,14 +175,14 @@ def test_a_wrong_value_is_named_through_the_pipeline(root):
     path = root / "annotations" / "training" / "04.png"
     save(path, np.full((50, 40), 3, np.uint8))
     with pytest.raises(RuntimeError, match=f"UserError: {path}: has the value 3, allowed are 0"):
-        read(task(root).build_dataset("train", Runtime("CPU")), 3)
+        read(build(root), 3)
 
 
-def test_too_few_pictures(root):
+def test_too_few_images(root):
     with pytest.raises(UserError, match="has 11 images, too few for one update of 16: on each of 2 devices"):
-        task(root, train__batch_size=8).build_dataset("train", Runtime("CPU", 0, 2))
+        build(root, ranks=Ranks(0, 2), train__batch_size=8)
     with pytest.raises(UserError, match="has 3 images, too few for one on each of 4 devices"):
-        task(root).build_dataset("val", Runtime("CPU", 0, 4))
+        build(root, "val", Ranks(0, 4))
 
 
 @pytest.mark.parametrize(

@@ -3,17 +3,17 @@
 import mindspore
 import numpy as np
 import pytest
-from conftest import randomise_batch_norm, reference
+from helpers import normal, randomise_batch_norm, reference
 from mindspore import Tensor, nn
 
-from src.folding import fold_batch_norm
+from src.export.folding import fold_batch_norm
 from src.segmentation.deeplabv3 import ASPP, ClassifierHead, DeepLabV3, FullSizeLogits
 
 DILATIONS = (2, 3)
 
 
 class Backbone(nn.Cell):
-    """Stands in for GhostNetV2: the four maps of a picture are averages of it, the last two at the same stride."""
+    """Stands in for GhostNetV2: the four maps of an image are averages of it, the last two at the same stride."""
 
     feature_channels = (3, 3, 3, 3)
 
@@ -29,10 +29,6 @@ class Backbone(nn.Cell):
 @pytest.fixture
 def pynative():
     mindspore.set_context(mode=mindspore.PYNATIVE_MODE)  # conftest's `graph_mode` undoes it
-
-
-def picture(*shape, seed=0):
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
 def conv_bn_relu(cell, x, dilation=1):
@@ -69,13 +65,13 @@ def network_in_torch(network, x):
 
 
 def small_network():
-    return randomise_batch_norm(DeepLabV3(Backbone(), 5, 8, DILATIONS, 6))
+    return randomise_batch_norm(DeepLabV3(Backbone(), 5, 8, DILATIONS, 6, dropout=0.1))
 
 
 def test_logits_equal_pytorch_at_any_aspect(pynative):
     network = small_network()
     for size in ((48, 64), (36, 20)):
-        x = picture(2, 3, *size)
+        x = normal(2, 3, *size)
         expected = network_in_torch(network, x)[0].numpy()
         assert expected.shape == (2, 5, size[0] // 4, size[1] // 4)
         assert np.abs(network(Tensor(x)).asnumpy() - expected).max() < 1e-5
@@ -83,7 +79,7 @@ def test_logits_equal_pytorch_at_any_aspect(pynative):
 
 def test_auxiliary_logits_come_from_the_third_map_in_training_only(pynative):
     network = small_network()
-    x = picture(2, 3, 48, 64)
+    x = normal(2, 3, 48, 64)
     expected = network_in_torch(network, x)[1].numpy()
     auxiliary = network.auxiliary_head(network.backbone(Tensor(x))[2]).asnumpy()
     assert np.abs(auxiliary - expected).max() < 1e-5
@@ -95,7 +91,7 @@ def test_auxiliary_logits_come_from_the_third_map_in_training_only(pynative):
 def test_exported_logits_have_the_inputs_size_and_survive_folding():
     torch = reference("torch")
     network = small_network()
-    x = picture(1, 3, 48, 64)
+    x = normal(1, 3, 48, 64)
     small = network_in_torch(network, x)[0]
     expected = torch.nn.functional.interpolate(small, (48, 64), mode="bilinear", align_corners=False).numpy()
     folded = fold_batch_norm(FullSizeLogits(network))

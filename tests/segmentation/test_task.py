@@ -4,18 +4,16 @@ import csv
 import json
 import re
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
-from conftest import PROJECT, shared_data
+from helpers import PROJECT, call, shared_data
 from mindspore import Tensor
 from PIL import Image
 
 from src.config import load_config
 from src.drawing import palette
-from src.runtime import Runtime
+from src.ranks import Ranks
 from src.segmentation.drawing import OPACITY, draw_overlay
 from src.tasks import SCHEMAS, create_task
 
@@ -44,21 +42,22 @@ def task():
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    """Two pictures of one name in two folders."""
-    paths = [tmp_path / folder / "a.jpg" for folder in ("one", "two")]
+def images(tmp_path):
+    """Images of the same name in two folders, and one named as the drawing of the second would be."""
+    paths = [tmp_path / name for name in ("one/a.jpg", "two/a_2.jpg", "three/a.jpg")]
     for path in paths:
         path.parent.mkdir()
         Image.new("RGB", (90, 60), "gray").save(path)
     return paths
 
 
-def test_prediction_names_the_classes_and_draws_each_picture(pictures, tmp_path):
-    lines = list(task().predict(LeftAndRight(), pictures, tmp_path / "drawn"))
-    assert lines[0] == str(pictures[0])
+def test_prediction_names_the_classes_and_draws_each_image(images, tmp_path):
+    lines = list(task().predict(LeftAndRight(), images, tmp_path / "drawn"))
+    assert lines[::4] == list(map(str, images))
     assert sorted(lines[1:3]) == ["   50.00%  left", "   50.00%  right"]
-    assert lines[3] == f"  drawn: {tmp_path / 'drawn' / 'a.png'}"
-    assert [path.name for path in sorted((tmp_path / "drawn").iterdir())] == ["a.png", "a_2.png"]
+    names = ["a.png", "a_2.png", "a_3.png"]
+    assert lines[3::4] == [f"  drawn: {tmp_path / 'drawn' / name}" for name in names]
+    assert [path.name for path in sorted((tmp_path / "drawn").iterdir())] == names
     drawing = np.asarray(Image.open(tmp_path / "drawn" / "a.png")).astype(float)
     assert drawing.shape[0] == 60 and drawing.shape[1] > 90
     wanted = 128 * (1 - OPACITY) + palette(3) * OPACITY
@@ -78,13 +77,13 @@ def test_evaluation_counts_pixels_at_the_masks_size(tmp_path):
     for number, width in enumerate((90, 120)):
         mask = np.ones((60, width), np.uint8)
         mask[:, width // 2 :] = 2
-        mask[:30, :15] = number * 3  # of no class in the first picture, wrong in the second
+        mask[:30, :15] = number * 3  # of no class in the first image, wrong in the second
         for kind, content in (("images", np.zeros((60, width, 3), np.uint8)), ("annotations", mask)):
             path = root / kind / "validation" / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(content).save(path)
     built = create_task(load_config(CONFIGS / "camvid.yaml", SCHEMAS, [*SETTINGS, ("data.path", str(root), "test")]))
-    result = built.evaluate(LeftAndRight(), built.build_dataset("val", Runtime("CPU")), tmp_path / "out")
+    result = built.evaluate(LeftAndRight(), built.build_dataset("val", Ranks()), tmp_path / "out")
     left, right, wrong = 60 * 105 - 2 * 30 * 15, 60 * 105, 30 * 15
     ious = (left / (left + wrong), 1, 0)
     assert result == {
@@ -107,9 +106,8 @@ def test_ade20k_recipes_name_150_classes_and_160000_steps():
         assert 160_000 <= updates * config.train.epochs < 160_000 + updates
 
 
-def call(script, *arguments, cwd):
-    command = [sys.executable, str(PROJECT / script), *map(str, arguments)]
-    result = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+def output_of(script, *arguments, cwd):
+    result = call(script, *arguments, cwd=cwd)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
@@ -117,26 +115,26 @@ def call(script, *arguments, cwd):
 @pytest.mark.slow
 def test_commands_from_data_to_prediction(tmp_path):
     """One short epoch on canvases of digits, then the checkpoint and the exported file agree."""
-    call("scripts/make_demo_data.py", "data", "--task", "segmentation", cwd=tmp_path)
+    output_of("scripts/make_demo_data.py", "data", "--task", "segmentation", cwd=tmp_path)
     config = ("--config", CONFIGS / "digits.yaml", "--data_url", "data", "--output_dir", "run")
-    output = call("train.py", *config, "train.epochs=1", "data.crop_size=[64,64]", cwd=tmp_path)
+    output = output_of("train.py", *config, "train.epochs=1", "data.crop_size=[64,64]", cwd=tmp_path)
     assert re.search(r"epoch 1/1 .* mean_iou [\d.]+ .*\(best\)", output)
     details = ("--output", "result.json", "--output_dir", "details")
-    call("eval.py", "--checkpoint_path", "run/best.ckpt", *details, cwd=tmp_path)
+    output_of("eval.py", "--checkpoint_path", "run/best.ckpt", *details, cwd=tmp_path)
     result = json.loads((tmp_path / "result.json").read_text())
     assert result["images"] == 30 and 0 < result["pixel_accuracy"] < 1
     assert len((tmp_path / "details" / "per_class.csv").read_text().splitlines()) == 11
 
-    output = call("export.py", "--checkpoint_path", "run/best.ckpt", "--file_name", "net", cwd=tmp_path)
+    output = output_of("export.py", "--checkpoint_path", "run/best.ckpt", "--file_name", "net", cwd=tmp_path)
     assert "inputs: image (1, 3, 180, 240) float32; outputs: logits" in output
-    call("eval.py", "--checkpoint_path", "net.mindir", "--output", "exported.json", cwd=tmp_path)
+    output_of("eval.py", "--checkpoint_path", "net.mindir", "--output", "exported.json", cwd=tmp_path)
     exported = json.loads((tmp_path / "exported.json").read_text())
     assert exported == {key: pytest.approx(value, abs=1e-3) for key, value in result.items()}
 
-    scales = ("--set", "evaluation.scales=[0.5,1.0]", "evaluation.flip=true")
-    pictures = [tmp_path / "data" / "images" / "validation" / f"{number:03d}.png" for number in (0, 1)]
+    scales = ("evaluation.scales=[0.5,1.0]", "evaluation.flip=true")
+    images = [tmp_path / "data" / "images" / "validation" / f"{number:03d}.png" for number in (0, 1)]
     paths = ("--output_dir", "drawn", "--checkpoint_path")
-    output = call("scripts/predict.py", *pictures, *paths, "run/best.ckpt", *scales, cwd=tmp_path)
+    output = output_of("scripts/predict.py", *images, *paths, "run/best.ckpt", *scales, cwd=tmp_path)
     assert output.count("drawn: drawn/") == 2
     assert Image.open(tmp_path / "drawn" / "001.png").height == 120
 
@@ -152,6 +150,6 @@ def test_two_street_scenes_are_learnt_by_heart(tmp_path):
     settings = ("data.base_size=[256,192]", "data.crop_size=[192,256]", "augment.ratio=[1,1]", "augment.flip=0")
     length = ("train.batch_size=2", "train.epochs=120", "train.evaluate_every=120")
     arguments = ("--config", CONFIGS / "camvid.yaml", "--data_url", root, "--output_dir", "run")
-    call("train.py", *arguments, *settings, *length, "augment.photometric=false", cwd=tmp_path)
+    output_of("train.py", *arguments, *settings, *length, "augment.photometric=false", cwd=tmp_path)
     row = list(csv.DictReader((tmp_path / "run" / "metrics.csv").open()))[-1]
     assert float(row["pixel_accuracy"]) > 0.9

@@ -1,17 +1,18 @@
-"""Augmentation: labels move exactly with the pixels, as a picture shows whose colours are its mask's."""
+"""Augmentation: labels move exactly with the pixels, as an image shows whose colours are its mask's."""
 
 import numpy as np
 import pytest
 
 from src.segmentation.loss import IGNORED
-from src.segmentation.transforms import TrainTransform, draw_crop, fit_size, pad, resize_image, resize_labels
+from src.segmentation.settings import AugmentSettings
+from src.segmentation.transforms import SegmentationAugmentation, draw_crop, fit_size, pad, resize_image, resize_labels
 
 COLOURS = np.array([(230, 20, 10), (10, 230, 20), (20, 10, 230), (220, 220, 220)], np.uint8)  # red, green, blue, grey
-FILLING = (124, 116, 104)
+FILL = (124, 116, 104)
 
 
 def drawn(height=90, width=120):
-    """A picture of four flat areas with a slanted, a round and a straight border, and its mask."""
+    """An image of four flat areas with a slanted, a round and a straight border, and its mask."""
     rows, columns = np.mgrid[:height, :width]
     labels = (columns + rows // 2 > width * 2 // 3).astype(np.uint8)
     labels[(rows - height // 3) ** 2 + (columns - width // 3) ** 2 < (height // 5) ** 2] = 2
@@ -88,22 +89,27 @@ def test_one_class_only_ends_after_ten_draws():
 
 def test_pad():
     image, labels = drawn(6, 8)
-    padded_image, padded_labels = pad(image, labels, (7, 11), FILLING)
+    padded_image, padded_labels = pad(image, labels, (7, 11), FILL)
     assert np.array_equal(padded_image[:6, :8], image) and np.array_equal(padded_labels[:6, :8], labels)
     assert (padded_labels[6:] == IGNORED).all() and (padded_labels[:, 8:] == IGNORED).all()
-    assert (padded_image[6:] == FILLING).all() and (padded_image[:, 8:] == FILLING).all()
+    assert (padded_image[6:] == FILL).all() and (padded_image[:, 8:] == FILL).all()
+
+
+def build_square(**settings):
+    """The augmentation of an image of 40x40 pixels at its own size."""
+    return SegmentationAugmentation((40, 40), (40, 40), FILL, AugmentSettings(ratio=(1.0, 1.0), **settings))
 
 
 def test_flip_is_of_both():
     image, labels = drawn(40, 40)
-    transform = TrainTransform((40, 40), (40, 40), (1.0, 1.0), flip=1.0, photometric=False)
+    transform = build_square(flip=1.0, photometric=False)
     flipped, flipped_labels = transform(image, labels, np.random.default_rng(0))
     assert np.array_equal(flipped, image[:, ::-1]) and np.array_equal(flipped_labels, labels[:, ::-1])
 
 
 def test_photometric_distortion_leaves_labels_alone():
     image, labels = drawn(40, 40)
-    transform = TrainTransform((40, 40), (40, 40), (1.0, 1.0), flip=0.0)
+    transform = build_square(flip=0.0)
     distorted, same = transform(image, labels, np.random.default_rng(1))
     assert np.array_equal(same, labels)
     assert not np.array_equal(distorted, image)
@@ -111,7 +117,7 @@ def test_photometric_distortion_leaves_labels_alone():
 
 def test_the_whole_chain_keeps_labels_on_their_pixels():
     image, labels = drawn()
-    transform = TrainTransform((64, 80), (240, 90), (0.5, 2.0), filling=FILLING)
+    transform = SegmentationAugmentation((64, 80), (240, 90), FILL, AugmentSettings())
     seen, outputs = set(), set()
     for seed in range(60):
         result, moved = transform(image, labels, np.random.default_rng(seed))
@@ -119,7 +125,7 @@ def test_the_whole_chain_keeps_labels_on_their_pixels():
         assert result.dtype == moved.dtype == np.uint8
         share, count = agreement(result, moved)
         assert share > 0.93, seed
-        assert (result[moved == IGNORED] == FILLING).all()
+        assert (result[moved == IGNORED] == FILL).all()
         seen |= set(np.unique(moved))
         outputs.add(count == 64 * 80)
     assert seen == {0, 1, 2, 3, IGNORED} and outputs == {True, False}

@@ -1,0 +1,103 @@
+"""What scripts/benchmark.py can measure, and its figures as Markdown tables."""
+
+REFERENCES = ("timm", "mindspore")  # the time of the first that is there, over another's, is the ratio
+
+RUNTIMES = (
+    # key, worker's name, batch is open, packages it needs, label
+    ("mindspore", "mindspore", False, ("mindspore",), "MindSpore, graph mode"),
+    ("mindir", "mindir", False, ("mindspore",), "MindSpore, MINDIR (folded)"),
+    ("onnx", "onnx", False, ("onnx", "onnxruntime"), "ONNX Runtime, this project's file"),
+    ("onnx_any", "onnx", True, ("onnx", "onnxruntime"), "ONNX Runtime, this project's, any batch"),
+    ("timm", "timm", False, ("timm",), "PyTorch, timm, eager"),
+    ("timm_compiled", "timm_compiled", False, ("timm",), "PyTorch, timm, torch.compile"),
+    ("timm_onnx", "timm_onnx", False, ("timm", "onnxruntime"), "ONNX Runtime, timm's file"),
+    ("timm_onnx_any", "timm_onnx", True, ("timm", "onnxruntime"), "ONNX Runtime, timm's, any batch"),
+    ("openvino", "openvino", False, ("timm", "openvino"), "OpenVINO, timm's file"),
+)
+FILES = {
+    "mindspore": "safetensors",
+    "timm": "safetensors",
+    "timm_compiled": "safetensors",
+    "mindir": "{batch}.mindir",
+    "onnx": "{batch}.onnx",
+    "onnx_any": "any.onnx",
+    "timm_onnx": "{batch}.timm.onnx",
+    "timm_onnx_any": "any.timm.onnx",
+    "openvino": "{batch}.timm.onnx",
+}
+FILE_PAIRS = (  # ratios that are this project's aim
+    ("onnx", "timm_onnx"),
+    ("onnx_any", "timm_onnx_any"),
+    ("onnx", "openvino"),
+)
+PIPELINES = (
+    ("train:threads", ("mindspore",), "training, this project, threads"),
+    ("train:processes", ("mindspore",), "training, this project, processes"),
+    ("train:timm", ("timm",), "training, timm"),
+    ("val:threads", ("mindspore",), "evaluation, this project, threads"),
+    ("val:processes", ("mindspore",), "evaluation, this project, processes"),
+    ("val:mindspore", ("mindspore",), "evaluation, this project, MindSpore's resize"),
+    ("val:timm", ("timm",), "evaluation, timm"),
+)
+
+
+def ratio(rows, key, reference, batch):
+    """How many times as fast as the reference; None where one is not there."""
+    times = [rows.get(name, {}).get(batch, {}).get("ms") for name in (reference, key)]
+    return times[0] / times[1] if all(times) else None
+
+
+def show_network(result, arguments, kind):
+    """Lines of a Markdown table."""
+    rows, batches = result["rows"], arguments.batch_sizes
+    reference = next((key for key in REFERENCES if key in rows), next(iter(rows)))
+    labels = {row[0]: row[4] for row in RUNTIMES}
+    size = arguments.image_size
+    yield (
+        f"**{result['network']}**: {result['parameters']:,} parameters, {result['multiply_adds'] / 1e6:.1f} M "
+        f"multiply-adds at {size}x{size}. {'Training step' if kind == 'train' else 'Inference'}, "
+        f"{arguments.threads or 'default'} threads; ratio to {labels[reference]}, above 1 is faster.\n"
+    )
+    heads = [f"batch {batch}: ms | quartiles | images/s | ratio" for batch in batches]
+    yield "| runtime | file, MB | " + " | ".join(heads) + (" | difference |" if kind == "infer" else " |")
+    yield "| --- | --- |" + " --- | --- | --- | --- |" * len(batches) + (" --- |" if kind == "infer" else "")
+    for key, figures in rows.items():
+        cells = [labels[key], f"{figures[batches[0]]['file_mb']:.1f}"]
+        for batch in batches:
+            cells += _cells(figures[batch], batch, ratio(rows, key, reference, batch))
+        if kind == "infer":
+            worst = [figures[batch]["difference"] for batch in batches if figures[batch]["difference"] is not None]
+            cells.append(f"{max(worst):.0e}" if worst and key != next(iter(rows)) else "")
+        yield "| " + " | ".join(cells) + " |"
+    for ours, theirs in FILE_PAIRS if kind == "infer" else ():
+        ratios = {batch: ratio(rows, ours, theirs, batch) for batch in batches}
+        if all(ratios.values()):
+            text = ", ".join(f"{value:.2f} at batch {batch}" for batch, value in ratios.items())
+            yield f"\n{labels[ours]}, ratio to {labels[theirs]}: {text}."
+
+
+def _cells(figures, batch, speed):
+    if "failed" in figures:
+        return [figures["failed"].replace("|", "/"), "", "", ""]
+    return [
+        f"{figures['ms']:.2f}",
+        f"{figures['low']:.2f} to {figures['high']:.2f}",
+        f"{1000 * batch / figures['ms']:.0f}",
+        "" if speed is None else f"{speed:.2f}",
+    ]
+
+
+def show_pipelines(rows, arguments):
+    """Lines of a Markdown table."""
+    yield f"Input pipelines, {arguments.workers} workers, batches of {arguments.batch_sizes[0]}; ratio to timm's.\n"
+    yield "| pipeline | images/s | range | ratio |\n| --- | --- | --- | --- |"
+    for name, _, label in PIPELINES:
+        row = rows.get(name)
+        if row is None:
+            continue
+        if "failed" in row:
+            yield f"| {label} | {row['failed'].replace('|', '/')} | | |"
+            continue
+        speeds, base = row["images_per_second"], rows.get(f"{name.split(':')[0]}:timm", {}).get("median")
+        speed = f"{row['median'] / base:.2f}" if base else ""
+        yield f"| {label} | {row['median']:.0f} | {speeds[0]:.0f} to {speeds[-1]:.0f} | {speed} |"

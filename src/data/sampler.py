@@ -1,0 +1,96 @@
+"""The order in which a dataset's samples are read, for every task: by epoch, by process, from any batch on."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from src.errors import UserError
+
+
+@dataclass(eq=False)
+class EpochSampler:
+    """Endless source of (key, entry), where key is (epoch, index); each pass over it is the next epoch.
+
+    Attributes:
+        entries: (N, ...), an entry a sample, such as its class.
+        seed: of the order of each epoch.
+        shuffle: whether the order is random.
+        rank, ranks: this process takes every `ranks`-th sample, beginning at `rank`.
+        count: how many each process takes; None: all of its own, which may differ by one between processes.
+        first_epoch: number of the first pass.
+        skip: how many of this process's samples the first pass leaves out at its beginning.
+    """
+
+    entries: Any
+    seed: int
+    shuffle: bool
+    rank: int
+    ranks: int
+    count: Any = None
+    first_epoch: int = 0
+    skip: int = 0
+
+    def __post_init__(self):
+        if self.count is None:
+            self.count = len(range(self.rank, len(self.entries), self.ranks))
+        self._next_epoch = self.first_epoch
+
+    def starting_at(self, epoch: int, skip: int):
+        """Make a sampler that begins with an epoch, without that epoch's first `skip` samples."""
+        return dataclasses.replace(self, first_epoch=epoch, skip=skip)
+
+    def __len__(self):
+        """Count the samples of the first pass."""
+        return self.count - self.skip
+
+    def __iter__(self):
+        epoch = self._next_epoch
+        self._next_epoch += 1
+        order = np.arange(len(self.entries))
+        if self.shuffle:
+            np.random.default_rng((self.seed, epoch)).shuffle(order)
+        skip = self.skip if epoch == self.first_epoch else 0
+        for index in order[self.rank :: self.ranks][skip : self.count]:
+            yield np.array((epoch, index), np.int64), self.entries[index]
+
+
+def evaluation_sampler(entries, source, ranks) -> EpochSampler:
+    """Build a sampler in order, with every sample on one process.
+
+    Args:
+        entries: see `EpochSampler`.
+        source: what the entries come from, for messages.
+        ranks: `Ranks`.
+
+    Raises:
+        UserError: if there are fewer samples than processes.
+    """
+    if len(entries) < ranks.count:
+        raise UserError(f"{source}: has {len(entries)} images, too few for one on each of {ranks.count} devices")
+    return EpochSampler(entries, seed=0, shuffle=False, rank=ranks.rank, ranks=ranks.count)
+
+
+def training_sampler(entries, source, train, seed, ranks) -> EpochSampler:
+    """Build a sampler in random order, of whole updates: every process has the same number of them.
+
+    Args:
+        entries: see `EpochSampler`.
+        source: what the entries come from, for messages.
+        train: `TrainSettings`.
+        seed: of the run.
+        ranks: `Ranks`.
+
+    Raises:
+        UserError: if there are too few samples for one update.
+    """
+    update = train.accumulation_steps * train.batch_size
+    count = len(entries) // ranks.count // update * update
+    if count == 0:
+        raise UserError(
+            f"{source}: has {len(entries)} images, too few for one update of {update * ranks.count}: on each of "
+            f"{ranks.count} devices train.accumulation_steps {train.accumulation_steps} x train.batch_size "
+            f"{train.batch_size}"
+        )
+    return EpochSampler(entries, seed, shuffle=True, rank=ranks.rank, ranks=ranks.count, count=count)

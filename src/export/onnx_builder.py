@@ -1,0 +1,223 @@
+"""ONNX nodes for convolutional networks, with the shape of every tensor and the place of every channel known.
+
+A feature may be spread over several tensors, and a tensor may hold channels twice, in another order, or zeros
+in between: `FeatureMap.channels` says what is where, and the weights of each convolution are laid out for it.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Tuple
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+OPSET = 18  # the first whose Resize takes sizes for height and width alone
+IR_VERSION = 8  # of the first onnx release with that opset, so that older runtimes read the file
+ZERO = -1  # in `FeatureMap.channels`: a place that holds zeros
+
+RESIZE_MODES = {  # those of `src.layers.blocks.resize`, each as in PyTorch
+    "nearest": {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"},
+    "bilinear": {"mode": "linear", "coordinate_transformation_mode": "half_pixel"},
+    "bilinear_align_corners": {"mode": "linear", "coordinate_transformation_mode": "align_corners"},
+    "bicubic": {"mode": "cubic", "coordinate_transformation_mode": "half_pixel", "cubic_coeff_a": -0.75},
+}
+
+
+@dataclass(frozen=True)
+class FeatureMap:
+    """Tensor (N, len(channels), *size): place i holds channel `channels[i]` of the network's feature, or `ZERO`."""
+
+    name: str
+    channels: Tuple[int, ...]
+    size: Tuple[int, int]
+
+    def renumbered(self, channels):
+        """Name the places of the same tensor anew."""
+        return replace(self, channels=tuple(channels))
+
+
+def pad_channels(channels, multiple) -> tuple:
+    """Put places of zeros behind `channels`, up to a multiple of `multiple`."""
+    return (*channels, *[ZERO] * (-len(channels) % multiple))
+
+
+def take(array, places, axis=0):
+    """Take the entries of `array` at `places` along `axis`; zeros where a place is `ZERO`."""
+    places = np.asarray(places)
+    taken = np.take(array, np.maximum(places, 0), axis)
+    mask = np.expand_dims(places != ZERO, tuple(range(1, taken.ndim - axis)))
+    return taken * mask.astype(array.dtype)
+
+
+def weights_of(convolution):
+    """Give weight and bias of an nn.Conv2d as arrays."""
+    weight = convolution.weight.asnumpy()
+    bias = convolution.bias.asnumpy() if convolution.has_bias else np.zeros(len(weight), weight.dtype)
+    return weight, bias
+
+
+class GraphBuilder:
+    """Collects nodes and weights; each method adds the nodes for one operation and returns its output.
+
+    Args:
+        batch: number of images, or a name for one that is open.
+
+    All shapes but the batch are static, and each tensor's shape is noted in the graph: with an open batch
+    ONNX Runtime keeps its blocked layout only where it can read the shapes.
+    """
+
+    def __init__(self, batch):
+        self.batch = batch
+        self.nodes, self.weights, self.shapes = [], {}, {}
+
+    def input(self, name, channels, size) -> FeatureMap:
+        """Add an input of the graph."""
+        self.shapes[name] = (self.batch, channels, *size)
+        return FeatureMap(name, tuple(range(channels)), size)
+
+    def constant(self, name, array) -> str:
+        """Store an array under a name of its own; returns the name."""
+        if name in self.weights:
+            raise ValueError(f"{name} is there already")
+        self.weights[name] = array
+        return name
+
+    def node(self, operation, inputs, name, shape, **attributes) -> str:
+        """Add a node with one output, called `name` like the node, of shape (batch, *shape)."""
+        if name in self.shapes:
+            raise ValueError(f"{name} is there already")
+        self.nodes.append(helper.make_node(operation, list(inputs), [name], name, **attributes))
+        self.shapes[name] = (self.batch, *shape)
+        return name
+
+    def map_node(self, operation, inputs, name, channels, size, **attributes) -> FeatureMap:
+        """Add a `node` whose output is a feature map."""
+        self.node(operation, inputs, name, (len(channels), *size), **attributes)
+        return FeatureMap(name, tuple(channels), tuple(size))
+
+    def convolve(self, x, weight, bias, like, name, channels, groups=1) -> FeatureMap:
+        """Add a convolution with arrays laid out for `x` and `channels`, and kernel, stride and padding of `like`."""
+        top, bottom, left, right = like.padding
+        spans = zip(x.size, (top + bottom, left + right), like.kernel_size, like.dilation, like.stride)
+        size = [(side + padding - dilation * (k - 1) - 1) // stride + 1 for side, padding, k, dilation, stride in spans]
+        inputs = [x.name, self.constant(f"{name}.weight", weight)]
+        if bias is not None:
+            inputs.append(self.constant(f"{name}.bias", bias))
+        attributes = {"strides": like.stride, "dilations": like.dilation, "pads": (top, left, bottom, right)}
+        return self.map_node(
+            "Conv", inputs, name, channels, size, kernel_shape=like.kernel_size, group=groups, **attributes
+        )
+
+    def convolution(self, maps, convolution, name, channels) -> FeatureMap:
+        """Add a dense nn.Conv2d over a feature in one or more maps: one convolution for each, added up."""
+        weight, bias = (take(array, channels) for array in weights_of(convolution))
+        total = None
+        for index, part in enumerate(maps):
+            own = name if len(maps) == 1 else f"{name}.{index}"
+            part_bias = bias if total is None else None
+            y = self.convolve(part, take(weight, part.channels, 1), part_bias, convolution, own, channels)
+            total = y if total is None else self.add(y, total, f"{name}.sum.{index}")
+        return total
+
+    def depthwise(self, x, convolution, name) -> FeatureMap:
+        """Add a depthwise nn.Conv2d, channel i to channel i."""
+        weight, bias = (take(array, x.channels) for array in weights_of(convolution))
+        return self.convolve(x, weight, bias, convolution, name, x.channels, groups=len(x.channels))
+
+    def elementwise(self, operation, inputs, name, **attributes) -> FeatureMap:
+        """Add a node on maps of one shape, such as Relu or Mul; its output holds the channels of the first."""
+        first = inputs[0]
+        if len({(len(x.channels), tuple(x.size)) for x in inputs}) > 1:
+            raise ValueError(f"{name}: inputs of different shapes")
+        return self.map_node(operation, [x.name for x in inputs], name, first.channels, first.size, **attributes)
+
+    def relu(self, x) -> FeatureMap:
+        return self.elementwise("Relu", [x], f"{x.name}.relu")
+
+    def add(self, x, y, name) -> FeatureMap:
+        """Sum of two maps with the same channels in the same places."""
+        if x.channels != y.channels:
+            raise ValueError(f"{name}: {x.name} and {y.name} hold different channels")
+        return self.elementwise("Add", [x, y], name)
+
+    def hard_sigmoid(self, x) -> FeatureMap:
+        return self.elementwise("HardSigmoid", [x], f"{x.name}.gate", alpha=1 / 6, beta=0.5)
+
+    def sigmoid(self, x) -> FeatureMap:
+        return self.elementwise("Sigmoid", [x], f"{x.name}.gate")
+
+    def concat(self, maps, name) -> FeatureMap:
+        """Join the channels of several maps."""
+        channels = [channel for part in maps for channel in part.channels]
+        return self.map_node("Concat", [part.name for part in maps], name, channels, maps[0].size, axis=1)
+
+    def pool(self, operation, x, name) -> FeatureMap:
+        """Add a 2x2 AveragePool or MaxPool with stride 2; an odd last row or column is left out."""
+        size = [side // 2 for side in x.size]
+        return self.map_node(operation, [x.name], name, x.channels, size, kernel_shape=(2, 2), strides=(2, 2))
+
+    def global_mean(self, x) -> FeatureMap:
+        return self.map_node("GlobalAveragePool", [x.name], f"{x.name}.mean", x.channels, (1, 1))
+
+    def resize(self, x, size, mode, name) -> FeatureMap:
+        """Resize to `size` with one of `RESIZE_MODES`; by whole factors with scales, which ONNX Runtime wants."""
+        whole = all(target % side == 0 for target, side in zip(size, x.size))
+        if mode == "nearest" and whole:
+            scales = [1.0, 1.0, *(target / side for target, side in zip(size, x.size))]
+            inputs, attributes = [x.name, "", self.constant(f"{name}.scales", np.array(scales, np.float32))], {}
+        else:
+            inputs = [x.name, "", "", self.constant(f"{name}.sizes", np.array(size, np.int64))]
+            attributes = {"axes": (2, 3)}
+        return self.map_node("Resize", inputs, name, x.channels, size, **RESIZE_MODES[mode], **attributes)
+
+    def nearest_by_matrix(self, x, size, name) -> FeatureMap:
+        """Resize with nearest as a product with a one-hot matrix: (N, C, h w) x (h w, H W).
+
+        The pooling of single pixels at the end changes nothing but the layout, back to the blocked one.
+        """
+        rows, columns = (np.arange(target) * side // target for target, side in zip(size, x.size))
+        sources = (rows[:, None] * x.size[1] + columns).ravel()  # (H, W) -> (H W)
+        one_hot = np.eye(x.size[0] * x.size[1], dtype=np.float32)[:, sources]
+        count = len(x.channels)
+        flat_shape = self.constant(f"{name}.flat.shape", np.array([0, count, -1], np.int64))
+        flat = self.node("Reshape", [x.name, flat_shape], f"{name}.flat", (count, one_hot.shape[0]))
+        matrix = self.constant(f"{name}.one_hot", one_hot)
+        product = self.node("MatMul", [flat, matrix], f"{name}.product", (count, one_hot.shape[1]))
+        shape = self.constant(f"{name}.shape", np.array([0, count, *size], np.int64))
+        plain = self.node("Reshape", [product, shape], f"{name}.plain", (count, *size))
+        return self.map_node("MaxPool", [plain], name, x.channels, size, kernel_shape=(1, 1))
+
+    def in_order(self, x, name) -> FeatureMap:
+        """Bring the channels of `x` into the network's order, without zeros between."""
+        count = max(x.channels) + 1
+        order = tuple(range(count))
+        if x.channels == order:
+            return x
+        places = np.array([x.channels.index(channel) for channel in order], np.int64)
+        return self.map_node("Gather", [x.name, self.constant(f"{name}.order", places)], name, order, x.size, axis=1)
+
+    def build(self, inputs, outputs, name) -> onnx.ModelProto:
+        """Build the model, checked by `onnx.checker`.
+
+        Args:
+            inputs: names of the graph's inputs.
+            outputs: {name to show: name of the tensor here}.
+            name: of the graph.
+        """
+        renamed = {tensor: shown for shown, tensor in outputs.items()}
+        for node in self.nodes:
+            node.input[:] = [renamed.get(tensor, tensor) for tensor in node.input]
+            node.output[:] = [renamed.get(tensor, tensor) for tensor in node.output]
+        shapes = {renamed.get(tensor, tensor): shape for tensor, shape in self.shapes.items()}
+        infos = {key: helper.make_tensor_value_info(key, TensorProto.FLOAT, shape) for key, shape in shapes.items()}
+        graph = helper.make_graph(
+            self.nodes,
+            name,
+            [infos.pop(tensor) for tensor in inputs],
+            [infos.pop(shown) for shown in outputs],
+            [numpy_helper.from_array(np.ascontiguousarray(value), key) for key, value in self.weights.items()],
+            value_info=list(infos.values()),
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+        onnx.checker.check_model(model, full_check=True)
+        return model

@@ -1,0 +1,97 @@
+"""Fields of dataclasses of settings: a default, what is allowed, and the check of a value against it.
+
+The settings and the networks' own options are both declared with these, so each default, range and choice stands once.
+"""
+
+import dataclasses
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from src.errors import UserError, suggestion
+
+TYPE_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+
+
+def bounded(default, low=None, high=None, may_change=False):
+    """Declare a field of a dataclass that is restricted to low <= value <= high.
+
+    Args:
+        default: value of the field where none is given.
+        low, high: bounds; of a tuple, those of each of its items.
+        may_change: whether a resumed run may have another value than the run had before.
+    """
+    return dataclasses.field(default=default, metadata={"low": low, "high": high, "may_change": may_change})
+
+
+def changeable(default):
+    """Declare a field of a dataclass in which a resumed run may differ from what it was before."""
+    return bounded(default, may_change=True)
+
+
+def check_fields(instance) -> None:
+    """Check all fields of a dataclass against their types, choices and bounds.
+
+    Raises:
+        UserError: naming the first field that is wrong, its value, and what is allowed.
+    """
+    hints = get_type_hints(type(instance))
+    for item in dataclasses.fields(instance):
+        try:
+            check(getattr(instance, item.name), hints[item.name], item.metadata)
+        except UserError as error:
+            raise UserError(f"{item.name}: {error}") from None
+
+
+def check_rising(instance, *names) -> None:
+    """Raise `UserError` unless each of these fields of a dataclass is a pair (low, high) in rising order."""
+    for name in names:
+        low, high = getattr(instance, name)
+        if low > high:
+            raise UserError(f"{name}: [{low}, {high}] is not in rising order")
+
+
+def check(content: Any, hint: Any, metadata=None):
+    """Check a value and turn it into the type `hint`, within the bounds of a field's `metadata`.
+
+    Raises:
+        UserError: saying what the value is, and what is allowed.
+    """
+    metadata = metadata or {}
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Union:  # Optional
+        return None if content is None else check(content, arguments[0], metadata)
+    if origin is Literal:
+        if not any(content == option and type(content) is type(option) for option in arguments):
+            allowed = ", ".join(map(str, arguments))
+            raise UserError(f"{content!r} is not one of {allowed}{suggestion(content, arguments)}")
+        return content
+    if origin is tuple:
+        return _check_tuple(content, arguments, metadata)
+    return _check_scalar(content, hint, metadata)
+
+
+def _check_tuple(content, arguments, metadata):
+    if not isinstance(content, (list, tuple)):
+        raise UserError(f"{content!r} is not a list")
+    if arguments[-1] is Ellipsis:
+        return tuple(check(item, arguments[0], metadata) for item in content)
+    if len(content) != len(arguments):
+        raise UserError(f"{list(content)!r} has {len(content)} items, needs {len(arguments)}")
+    return tuple(check(item, hint, metadata) for item, hint in zip(content, arguments))
+
+
+def _check_scalar(content, hint, metadata):
+    if hint is float and isinstance(content, str):
+        try:
+            content = float(content)  # YAML 1.1 reads 1e-3 as a text
+        except ValueError:
+            pass
+    if hint is float and type(content) is int:
+        content = float(content)
+    if type(content) is not hint:
+        raise UserError(f"{content!r} is not {TYPE_NAMES[hint]}")
+    low, high = metadata.get("low"), metadata.get("high")
+    # `not >=` also catches nan
+    if (low is not None and not content >= low) or (high is not None and not content <= high):
+        bounds = [f"at least {low}"] * (low is not None) + [f"at most {high}"] * (high is not None)
+        raise UserError(f"{content} is out of range: {' and '.join(bounds)}")
+    return content

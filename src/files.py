@@ -1,0 +1,84 @@
+"""Files that are whole at any moment: each is written under a temporary name and renamed."""
+
+import csv
+import glob
+import io
+import os
+from contextlib import contextmanager
+from pathlib import Path
+
+from src.errors import UserError
+
+TEMPORARY = ".tmp"  # in the names of files that are being written
+
+
+@contextmanager
+def atomic_path(path, suffix=None):
+    """Give a path to write to in place of `path`; it is renamed when the block succeeds, removed when it fails.
+
+    Args:
+        path: the file to be written; its folder is made where missing.
+        suffix: file ending that the writer insists on; that of `path` if None.
+
+    Raises:
+        UserError: if the folder cannot be made or the file not be written; a file that was there stays as it was.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path.parent}: cannot be made: {error.strerror}") from None
+    stem = f".{path.name}.{os.getpid()}{TEMPORARY}"
+    temporary = path.parent / (stem + (path.suffix if suffix is None else suffix))
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _flush_folder(path.parent)
+    except OSError as error:
+        raise unwritable(path, error) from None
+    finally:
+        for leftover in path.parent.glob(f"{glob.escape(stem)}*"):  # MindSpore writes to a file of its own beside it
+            leftover.unlink(missing_ok=True)
+
+
+def unwritable(path, error) -> UserError:
+    """Put the error of writing `path` in words; the full disk is the one that people meet."""
+    path = Path(path)
+    reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+    kept = "; the one from before is whole" if path.exists() else ""
+    return UserError(f"{path}: cannot be written: {reason}{kept}")
+
+
+def _flush_folder(path):
+    """Make a rename last through a power cut, where the system lets a folder be flushed."""
+    try:
+        folder = os.open(path, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(folder)
+    except OSError:
+        pass
+    finally:
+        os.close(folder)
+
+
+def refuse_existing(path, force: bool) -> None:
+    """Raise `UserError` if the file `path` exists, unless `force` is set."""
+    if Path(path).exists() and not force:
+        raise UserError(f"{path}: exists; --force overwrites it")
+
+
+def write_text(path, text: str) -> None:
+    """Write a text file atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_csv(path, rows) -> None:
+    """Write a table, its header the first row, atomically."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    write_text(path, text.getvalue())

@@ -1,0 +1,83 @@
+"""Dropout whose masks are reproducible: on every device, in every process, and in a run that is resumed.
+
+`nn.Dropout` draws from a state inside the device's kernel, which can neither be saved nor set. Here the
+state is a parameter, and the numbers come from plain operations on integers that fit int32: the generator of
+Wichmann and Hill, "Algorithm AS 183", Applied Statistics 31 (1982), three congruential generators whose
+scaled sum, modulo one, is uniform with a period of 7e12. `WIDTH` of them run side by side.
+"""
+
+import math
+
+import mindspore
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+
+MULTIPLIERS = (171, 172, 170)
+MODULI = (30269, 30307, 30323)
+WIDTH = 1024
+
+
+@ops.constexpr
+def _jumps(first, stride, batch, rows):
+    """Compute int32 (3, batch * rows, 1) that takes a state forward to the numbers of each sample.
+
+    Sample i of the batch has `rows` steps from (first + i * stride) * rows + 1 on.
+    """
+    steps = [(first + sample * stride) * rows + row + 1 for sample in range(batch) for row in range(rows)]
+    jumps = [[pow(a, step, m) for step in steps] for a, m in zip(MULTIPLIERS, MODULI)]
+    return Tensor(np.array(jumps, np.int32)[:, :, None])
+
+
+@mindspore.jit_class
+class UniformGenerator:
+    """Uniform random numbers in a compiled graph, from a state that can be saved.
+
+    On several processes all states are equal: a draw goes over the samples of all, of which this process has every
+    `count`-th one, as the data pipeline deals them out. So the numbers of a sample depend on its place in the
+    global batch alone.
+
+    Args:
+        seed: whatever `numpy.random.default_rng` takes.
+        name: of the state.
+        rank, count: place of this process among those of the run, and their number.
+
+    Attributes:
+        state: Parameter, int32 (3, 1, WIDTH).
+    """
+
+    def __init__(self, seed, name, rank, count):
+        self.rank, self.ranks = rank, count
+        rng = np.random.default_rng(seed)
+        state = np.stack([rng.integers(1, modulus, (1, WIDTH)) for modulus in MODULI]).astype(np.int32)
+        self.state = Parameter(Tensor(state), name=name, requires_grad=False)
+        self.moduli = Tensor(np.array(MODULI, np.int32)[:, None, None])
+        self.periods = Tensor(np.array(MODULI, np.float32)[:, None, None])
+
+    def draw(self, batch, count):
+        """Draw float32 (batch, count), uniform in [0, 1)."""
+        rows = (count + WIDTH - 1) // WIDTH
+        # (3, 1, WIDTH) x (3, batch * rows, 1) -> (3, batch * rows, WIDTH); the products stay below 2**31
+        numbers = self.state * _jumps(self.rank, self.ranks, batch, rows) % self.moduli
+        ops.assign(self.state, self.state * _jumps(self.ranks * batch * rows - 1, 1, 1, 1) % self.moduli)
+        parts = numbers.astype(mindspore.float32) / self.periods
+        total = parts[0] + parts[1] + parts[2]
+        return (total - ops.floor(total)).reshape(batch, -1)[:, :count]  # (batch * rows, WIDTH) -> (batch, count)
+
+
+class Dropout(nn.Cell):
+    """In training, zero each value with probability `p` and scale the others by 1 / (1 - p); shape (N, ...)."""
+
+    def __init__(self, p):
+        super().__init__()
+        self.p = p
+        self.generator = UniformGenerator((0, 0), "dropout", 0, 1)
+
+    def seed(self, seed, name, rank, count):
+        """Start the masks anew; the arguments are those of `UniformGenerator`."""
+        self.generator = UniformGenerator(seed, name, rank, count)
+
+    def construct(self, x):
+        if not self.training:
+            return x
+        kept = self.generator.draw(x.shape[0], math.prod(x.shape[1:])).reshape(x.shape) >= self.p
+        return x * ops.stop_gradient(kept.astype(x.dtype)) / (1 - self.p)

@@ -1,0 +1,172 @@
+"""Settings that every task has, in the sections of its configuration file; each default stands here once.
+
+A task adds sections of its own by deriving from `Config`.
+"""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Literal, Optional, Tuple
+
+from src.architecture import VARIANTS, DFCOptions, NetworkOptions, OutputStride
+from src.errors import UserError
+from src.fields import bounded, changeable
+from src.runtime import DEVICE_TARGETS
+
+
+@dataclass(frozen=True)
+class RuntimeSettings:
+    """Device and reproducibility.
+
+    Attributes:
+        device_target: 'Ascend', 'GPU' or 'CPU'; None for the best that the machine has.
+        graph_mode: compile the network, or run it operator by operator.
+        compile_cache: whether eval.py and predict.py keep compiled graphs between runs, on CPU in graph mode.
+        seed: of initial weights, order, augmentation, dropout and noise.
+    """
+
+    device_target: Optional[Literal[DEVICE_TARGETS]] = changeable(None)
+    graph_mode: bool = True
+    compile_cache: bool = changeable(True)
+    seed: int = bounded(1, 0, 2**32 - 1)
+
+
+@dataclass(frozen=True)
+class BackboneSettings(DFCOptions):
+    """Variant and options of the network that every task shares, see `src.architecture.NetworkOptions`."""
+
+    name: Literal[tuple(VARIANTS)] = "ghostnetv2_1x"
+    output_stride: OutputStride = NetworkOptions.output_stride
+
+    def backbone_options(self) -> dict:
+        """Give the keyword arguments for `create_network`, the name not among them."""
+        names = [item.name for item in dataclasses.fields(BackboneSettings)]
+        return {name: getattr(self, name) for name in names if name != "name"}
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """The optimizer and its constants.
+
+    Attributes:
+        momentum: of sgd and rmsprop.
+        rho: of rmsprop.
+        betas: of adamw.
+        epsilon: of rmsprop and adamw.
+        weight_decay: on weights, not on biases and batch normalisation.
+        clip_norm: largest norm of all gradients together; 0 is off.
+    """
+
+    name: Literal["adamw", "rmsprop", "sgd"] = "sgd"
+    momentum: float = bounded(0.9, 0.0, 1.0)
+    rho: float = bounded(0.9, 0.0, 1.0)
+    betas: Tuple[float, float] = bounded((0.9, 0.999), 0.0, 1.0)
+    epsilon: float = bounded(1e-8, 0.0)
+    weight_decay: float = bounded(1e-5, 0.0)
+    clip_norm: float = bounded(0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class ScheduleSettings:
+    """The learning rate of each update, see `src.training.schedule`.
+
+    Attributes:
+        unit: whether the rate changes with every update ('step') or every 'epoch'.
+        learning_rate: at the end of the warm-up; with `reference_batch_size`, for a global batch of that size, and
+            scaled linearly to the actual one.
+        min_learning_rate: which no rate but the warm-up's falls below.
+        warmup_epochs, warmup_steps: length of the linear warm-up, in epochs or in updates.
+        warmup_learning_rate: at its beginning.
+        decay_epochs, decay_rate: of `step`, the latter also of `multistep`.
+        milestones: of `multistep`, in epochs.
+        power: of `polynomial`.
+        cooldown_epochs: at the smallest rate, behind a `cosine`.
+        noise: (from, to), shares of the epochs between which the rate is noisy.
+    """
+
+    name: Literal["cosine", "polynomial", "step", "multistep", "constant"] = "cosine"
+    unit: Literal["step", "epoch"] = "step"
+    learning_rate: float = bounded(0.064, 0.0)
+    reference_batch_size: Optional[int] = bounded(None, 1)
+    min_learning_rate: float = bounded(0.0, 0.0)
+    warmup_epochs: float = bounded(0.0, 0.0)
+    warmup_steps: int = bounded(0, 0)
+    warmup_learning_rate: float = bounded(1e-6, 0.0)
+    decay_epochs: float = bounded(2.4, 1e-6)
+    decay_rate: float = bounded(0.973, 0.0, 1.0)
+    milestones: Tuple[float, ...] = bounded((), 0.0)
+    power: float = bounded(0.9, 0.0)
+    cooldown_epochs: int = bounded(0, 0)
+    noise: Optional[Tuple[float, float]] = bounded(None, 0.0, 1.0)
+
+    def __post_init__(self):
+        if self.warmup_epochs > 0 and self.warmup_steps > 0:
+            raise UserError("warmup_steps: and warmup_epochs cannot both be set")
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Length of a run, its batches and its checkpoints.
+
+    Attributes:
+        epochs: of the run, the cool-down of a cosine not counted.
+        batch_size: images in a batch of one device.
+        accumulation_steps: batches whose gradients are averaged into one update.
+        ema_decay: of the moving average of the weights, which evaluation and the best checkpoint use; 0 for none.
+        sync_bn: batch normalisation over the batches of all devices.
+        evaluate_every: epochs between evaluations; the last epoch has one in any case.
+        save_every: updates between checkpoints inside an epoch; None saves at its end only.
+        keep_best: checkpoints to keep, the best first.
+        log_every: batches between lines of the log.
+    """
+
+    epochs: int = bounded(450, 1, may_change=True)
+    batch_size: int = bounded(128, 1)
+    accumulation_steps: int = bounded(1, 1)
+    ema_decay: float = bounded(0.0, 0.0, 0.999999)
+    sync_bn: bool = False
+    evaluate_every: int = bounded(1, 1, may_change=True)
+    save_every: Optional[int] = bounded(None, 1, may_change=True)
+    keep_best: int = bounded(1, 1, may_change=True)
+    log_every: int = bounded(100, 1, may_change=True)
+
+
+@dataclass(frozen=True)
+class PrecisionSettings:
+    """Mixed precision, see `src.training.precision.mix_precision`, and the scale of its loss.
+
+    Attributes:
+        amp: level of mixed precision.
+        loss_scaling: 'auto' is dynamic with mixed precision and none without.
+        loss_scale: the first one, or the fixed one.
+    """
+
+    amp: Literal["O0", "O2", "O3", "auto"] = "O0"
+    loss_scaling: Literal["auto", "none", "fixed", "dynamic"] = "auto"
+    loss_scale: float = bounded(65536.0, 1.0)
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """Batch of evaluation; the last one may be smaller, no image is dropped."""
+
+    batch_size: int = bounded(64, 1, may_change=True)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Sections that every task has; a task derives from this and adds `network`, `data` and more."""
+
+    task: str = "classification"
+    runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
+    train: TrainSettings = field(default_factory=TrainSettings)
+    precision: PrecisionSettings = field(default_factory=PrecisionSettings)
+    evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+
+
+def with_class_names(config, class_names):
+    """Complete settings by the class names that a dataset has told; () leaves them as they are."""
+    if not class_names:
+        return config
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, class_names=tuple(class_names)))

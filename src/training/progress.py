@@ -1,0 +1,160 @@
+"""What a run says while it goes on: the progress bar, lines of the log, and the row of each epoch.
+
+It also ends a run whose loss is no number, and lets Ctrl-C end one between two updates.
+"""
+
+import math
+import os
+import signal
+import time
+
+from tqdm import tqdm
+
+from src.errors import UserError
+
+MAX_BAD_LOSSES = 50  # in a row, where a loss scale may still help
+
+
+class StopSignals:
+    """While a `with` block lasts, Ctrl-C or a termination signal asks to stop at the next update; a second one aborts.
+
+    With several processes the first one aborts: they might stop at different updates and wait for each other for ever.
+
+    Attributes:
+        requested: whether the run is to stop.
+    """
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self, ranks):
+        self.ranks, self.requested, self.previous = ranks, False, {}
+
+    def __enter__(self):
+        self.previous = {number: signal.signal(number, self.handle) for number in self.SIGNALS}
+        return self
+
+    def __exit__(self, *error):
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
+
+    def handle(self, number, frame):
+        """Answer a signal."""
+        if self.requested or self.ranks.count > 1:
+            raise KeyboardInterrupt
+        self.requested = True
+        tqdm.write("stopping after this update; once more to abort at once")
+
+
+class Progress:
+    """The progress bar, log lines and rows of a run.
+
+    The first batch of an epoch does not count for the speed: it may compile the graph or fill the pipeline.
+
+    Args:
+        run: `Run`.
+        folder: `RunFolder`.
+
+    Attributes:
+        bar: the progress bar of the current epoch, in images.
+    """
+
+    def __init__(self, run, folder):
+        self.run, self.folder, self.history = run, folder, run.history
+        self.images_per_batch = run.config.train.batch_size * run.ranks.count
+        self.bar = None
+        self.bad_losses = 0
+        self.epoch_start = 0.0
+        self.timed_batches = self.timed_start = None  # where the timing of the speed began
+
+    def start_epoch(self) -> None:
+        """Begin, or go on with, the epoch at which the history stands."""
+        self.epoch_start, self.timed_batches = time.monotonic(), None
+        self.bar = tqdm(
+            total=self.history.batches_per_epoch * self.images_per_batch,
+            initial=self.history.batch * self.images_per_batch,
+            desc=f"epoch {self.history.epoch + 1}/{self.run.epochs}",
+            unit="img",
+            leave=False,
+            disable=None if self.run.ranks.is_main else True,
+        )
+
+    def record(self, losses) -> None:
+        """Take losses, still on the device, over into the history.
+
+        Raises:
+            UserError: when one is not a finite number, unless a loss scale can still help.
+        """
+        for loss in losses:
+            self.history.losses.append(float(loss.asnumpy()))
+            self.check(self.history.losses[-1])
+        if not self.is_timed:
+            self.timed_batches, self.timed_start = self.history.batch, time.monotonic()
+        if losses:
+            self.bar.set_postfix(loss=f"{self.history.losses[-1]:.3f}", refresh=False)
+
+    def check(self, loss) -> None:
+        """End the run on a loss that is no number, unless a loss scale can still help."""
+        self.bad_losses = 0 if math.isfinite(loss) else self.bad_losses + 1
+        if self.bad_losses > (0 if self.run.train_step.scaler is None else MAX_BAD_LOSSES):
+            batch, epoch, last = len(self.history.losses), self.history.epoch + 1, self.folder.last
+            saved = f"the last good checkpoint is {last}" if os.path.exists(last) else "no checkpoint was saved before"
+            raise UserError(
+                f"the loss is {loss} at batch {batch} of epoch {epoch}; {saved}; "
+                "a lower schedule.learning_rate or optimizer.clip_norm may help"
+            )
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether the first batch of the epoch is over."""
+        return self.timed_batches is not None
+
+    def speed(self):
+        """Compute images a second since the first batch of the epoch; None before the second one."""
+        if self.timed_batches in (None, self.history.batch):
+            return None
+        seconds = time.monotonic() - self.timed_start
+        return (self.history.batch - self.timed_batches) * self.images_per_batch / seconds
+
+    def rate(self) -> float:
+        """Give the learning rate of the newest update."""
+        return self.run.rates[(self.history.batches_done - 1) // self.run.batches_per_update]
+
+    def report(self) -> None:
+        """Print and log a line in the middle of an epoch."""
+        if not self.run.ranks.is_main:
+            return
+        history, losses = self.history, self.history.losses[-self.run.config.train.log_every :]
+        message = f"epoch {history.epoch + 1}/{self.run.epochs}  batch {history.batch}/{history.batches_per_epoch}"
+        message += f"  train_loss {mean_loss(losses):.4g}  learning_rate {self.rate():.4g}"
+        message += f"  images_per_second {self.speed():.4g}" if self.speed() else ""
+        tqdm.write(message)
+        self.folder.log(message)
+
+    def row(self) -> dict:
+        """Sum up a whole epoch: number, updates since the start, learning rate, mean loss, speed, seconds."""
+        train_step = self.run.train_step
+        row = {"epoch": self.history.epoch + 1, "step": self.history.batches_done // self.run.batches_per_update}
+        row["learning_rate"] = self.rate()
+        row["train_loss"] = mean_loss(self.history.losses)
+        if train_step.scaler is not None:
+            row["skipped_updates"] = int(train_step.skipped_updates.asnumpy())
+            row["loss_scale"] = train_step.loss_scale()
+        if self.speed():
+            row["images_per_second"] = self.speed()
+        row["seconds"] = time.monotonic() - self.epoch_start
+        return row
+
+
+def mean_loss(losses) -> float:
+    """Average over the batches that were not skipped; nan if there are none."""
+    finite = [loss for loss in losses if math.isfinite(loss)]
+    return sum(finite) / len(finite) if finite else math.nan
+
+
+def format_row(row, epochs) -> str:
+    """Put a row into one line of text."""
+    parts = [f"epoch {row['epoch']}/{epochs}"]
+    for key, value in row.items():
+        if key not in ("epoch", "step", "images"):
+            parts.append(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}")
+    return "  ".join(parts)

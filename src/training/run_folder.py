@@ -1,0 +1,178 @@
+"""The folder of a training run: its settings, log, metrics, curves and checkpoints."""
+
+import csv
+import io
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from src.errors import UserError
+from src.files import TEMPORARY, atomic_path, write_text
+
+RUNS = Path("runs")
+RUN_CONFIG = "config.yaml"  # the settings of a run, kept beside its checkpoints
+LAST_CHECKPOINT = "last.ckpt"
+AUTO = "auto"
+
+
+class RunFolder:
+    """Paths and writers of one run. Every file but the log is replaced as a whole.
+
+    Args:
+        path: the folder, from `new_folder` or `find_run`.
+    """
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self.config, self.log_file = self.path / RUN_CONFIG, self.path / "train.log"
+        self.best, self.last = self.path / "best.ckpt", self.path / LAST_CHECKPOINT
+        self.metrics, self.curves = self.path / "metrics.csv", self.path / "curves.png"
+
+    def begin(self, settings: str, command: str, rows, messages) -> None:
+        """Make the folder, or clean the one of a run that goes on, and write what is known at its start.
+
+        Args:
+            settings: the resolved settings, YAML.
+            command: that started the run.
+            rows: of the epochs done; a killed run may have saved more than it wrote.
+            messages: lines for the log, which are printed as well.
+
+        Raises:
+            UserError: if it cannot be written.
+        """
+        self.make()
+        self.write_settings(settings, command)
+        if rows:
+            self.write_metrics(rows)
+        for message in messages:
+            print(message)
+            self.log(message)
+
+    def make(self) -> None:
+        """Make the folder where it is missing; remove what a killed run has left half written."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be made: {error.strerror}") from None
+        for leftover in self.path.glob(f".*{TEMPORARY}*"):
+            leftover.unlink(missing_ok=True)
+
+    def kept(self, epoch: int) -> Path:
+        """Name the checkpoint of an epoch that is among the best."""
+        return self.path / f"epoch_{epoch}.ckpt"
+
+    def remove_others(self, epochs) -> None:
+        """Remove the checkpoints of all epochs but these."""
+        wanted = {self.kept(epoch) for epoch in epochs}
+        for path in self.path.glob("epoch_*.ckpt"):
+            if path not in wanted:
+                path.unlink()
+
+    def evaluation_command(self) -> str:
+        """Give the command line that evaluates the best checkpoint."""
+        return f"python eval.py --config {self.config} --checkpoint_path {self.best}"
+
+    def write_settings(self, text: str, command: str) -> None:
+        """Write the resolved settings, the command that made them, and the one to evaluate the result."""
+        write_text(self.config, f"# {command}\n{text}")
+        write_text(self.path / "evaluate.sh", f"#!/bin/sh\n# from the project's folder\n{self.evaluation_command()}\n")
+
+    def log(self, message: str) -> None:
+        """Append a line to the log."""
+        try:
+            with open(self.log_file, "a", encoding="utf-8") as file:
+                file.write(message + "\n")
+        except OSError as error:
+            raise UserError(f"{self.log_file}: cannot be written: {error.strerror}") from None
+
+    def write_metrics(self, rows) -> None:
+        """Write `metrics.csv`, one row a dict; a column for every key that any row has."""
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(self.metrics, text.getvalue())
+
+    def draw_curves(self, rows, metric: str) -> None:
+        """Draw loss, `metric` and learning rate by epoch into `curves.png`."""
+        figure = Figure(figsize=(12, 3.6), layout="constrained")
+        panels = (
+            ("loss", {"training": "train_loss", "validation": "loss"}),
+            (metric.replace("_", " "), {"validation": metric}),
+            ("learning rate", {"": "learning_rate"}),
+        )
+        for axis, (title, lines) in zip(figure.subplots(1, len(panels)), panels):
+            for label, key in lines.items():
+                points = [(row["epoch"], row[key]) for row in rows if key in row]
+                if points:
+                    axis.plot(*zip(*points), marker="." if len(points) < 50 else "", label=label)
+            axis.set(title=title, xlabel="epoch")
+            axis.grid(alpha=0.3)
+            if len(lines) > 1:
+                axis.legend()
+        with atomic_path(self.curves) as temporary:
+            figure.savefig(temporary, dpi=100, format="png")
+
+
+def new_folder(path, name: str) -> Path:
+    """Choose the folder of a new run: `path`, or if None one below `runs/` that is not there, `name` and a number.
+
+    Raises:
+        UserError: if `path` exists and is not empty.
+    """
+    if path is None:
+        return RUNS / _numbered(name, len(_runs_of(name)) + 1)
+    path = Path(path)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UserError(
+            f"{path}: exists and is not empty; --output_dir names a new folder for the run, --resume goes on with a run"
+        )
+    return path
+
+
+def find_run(resume: str, path, name: str):
+    """Find the folder of a run to go on with, and its checkpoint.
+
+    Args:
+        resume: `AUTO`, a run's folder, or its checkpoint.
+        path: for `AUTO`, the folder; None for the newest that `new_folder` has made.
+        name: see `new_folder`.
+
+    Returns:
+        (folder or None, checkpoint or None): for `AUTO` no folder if there is none, no checkpoint if none is saved yet.
+
+    Raises:
+        UserError: if there is no run to go on with.
+    """
+    if resume != AUTO:
+        given = Path(resume)
+        checkpoint = given / LAST_CHECKPOINT if given.is_dir() else given
+        if not checkpoint.is_file():
+            raise UserError(f"{checkpoint}: no such checkpoint; --resume takes a run's folder or checkpoint, or {AUTO}")
+        if path is not None and Path(path).resolve() != checkpoint.parent.resolve():
+            raise UserError(f"--output_dir {path}: a run goes on in its own folder, {checkpoint.parent}")
+        return checkpoint.parent, checkpoint
+    if path is None:
+        runs = _runs_of(name)
+        folder = runs[-1] if runs else None
+    else:
+        folder = Path(path) if Path(path).is_dir() and any(Path(path).iterdir()) else None
+    if folder is None:
+        return None, None
+    checkpoint = folder / LAST_CHECKPOINT
+    if not checkpoint.is_file() and not (folder / RUN_CONFIG).is_file():
+        raise UserError(f"{folder}: is not a run: it has neither {LAST_CHECKPOINT} nor {RUN_CONFIG}")
+    return folder, checkpoint if checkpoint.is_file() else None
+
+
+def _runs_of(name: str) -> list:
+    """List the folders below `runs/` that `new_folder` has made for a name, in order."""
+    folders = []
+    while (RUNS / _numbered(name, len(folders) + 1)).exists():
+        folders.append(RUNS / _numbered(name, len(folders) + 1))
+    return folders
+
+
+def _numbered(name: str, number: int) -> str:
+    return name if number == 1 else f"{name}-{number}"

@@ -1,0 +1,174 @@
+"""The ONNX graph in onnxruntime, against timm's PyTorch models and against our own network."""
+
+import itertools
+from typing import get_args, get_type_hints
+
+import mindspore
+import numpy as np
+import pytest
+from helpers import copy_weights, normal, random_timm, randomise_batch_norm, reference
+from mindspore import Tensor
+
+from src.architecture import VARIANTS, DFCOptions
+from src.export.folding import fold_batch_norm
+from src.ghostnetv2 import create_network
+from src.weights.names import TIMM_NAMES
+
+onnx = reference("onnx")
+onnxruntime = reference("onnxruntime")
+
+TOLERANCE = 1e-4  # of the outputs' range
+
+
+@pytest.fixture(autouse=True)
+def pynative(graph_mode):
+    mindspore.set_context(mode=mindspore.PYNATIVE_MODE)  # conftest's `graph_mode` undoes it
+
+
+def build(folded, size, batch=None, **options):
+    from src.export.onnx_graph import build_onnx
+
+    return build_onnx(folded, (3, *size), batch, **options)
+
+
+def run(model, x):
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(None, {"image": x})
+
+
+def assert_close(actual, expected):
+    assert actual.shape == expected.shape
+    assert np.abs(actual - expected).max() <= TOLERANCE * np.ptp(expected)
+
+
+def assert_equals_network(size=(65, 97), name="ghostnetv2_nose_1x", **options):
+    network = randomise_batch_norm(create_network(name, num_classes=20, dropout=0.0, **options))
+    x = normal(2, 3, *size)
+    expected = network(Tensor(x))
+    expected = expected if isinstance(expected, tuple) else (expected,)
+    actual = run(build(fold_batch_norm(network), size), x)
+    assert len(actual) == len(expected)
+    for ours, theirs in zip(actual, expected):
+        assert_close(ours, theirs.asnumpy())
+
+
+def timm_pair(name):
+    """A function of images to timm's logits, and our network of the same weights, folded."""
+    torch = reference("torch")
+    model = random_timm(TIMM_NAMES[name], drop_rate=0.0)
+    network = copy_weights(model, create_network(name, dropout=0.0))
+
+    def expected(x):
+        with torch.no_grad():
+            return model(torch.from_numpy(x)).numpy()
+
+    return expected, fold_batch_norm(network)
+
+
+@pytest.mark.parametrize("name", TIMM_NAMES)
+def test_logits_equal_timm(name):
+    expected, network = timm_pair(name)
+    x = normal(2, 3, 224, 224)
+    logits = expected(x)
+    model = build(network, (224, 224))
+    onnx.checker.check_model(model, full_check=True)
+    assert_close(run(model, x)[0], logits)
+    assert_close(run(model, x[:1])[0], logits[:1])
+    softmax = run(build(network, (224, 224), 1, softmax=True), x[:1])[0]
+    powers = np.exp(logits[:1].astype(np.float64))
+    assert_close(softmax, powers / powers.sum())
+
+
+def test_any_size_equals_timm():
+    expected, network = timm_pair("ghostnetv2_1x")
+    for size in ((33, 33), (47, 101), (227, 227), (192, 256), (320, 300)):
+        x = normal(1, 3, *size)
+        assert_close(run(build(network, size, 1), x)[0], expected(x))
+
+
+def test_graph_has_nothing_to_fold_and_every_shape():
+    network = fold_batch_norm(create_network("ghostnetv2_1x", num_classes=7))
+    for batch in (None, 2):
+        graph = build(network, (224, 224), batch).graph
+        operations = {node.op_type for node in graph.node}
+        assert not operations & {"BatchNormalization", "Slice", "Pad", "Shape"}
+        shapes = {info.name: info.type.tensor_type.shape.dim for info in (*graph.value_info, *graph.output)}
+        assert shapes.keys() == {name for node in graph.node for name in node.output}
+        first = "dim_param" if batch is None else "dim_value"
+        assert {getattr(dims[0], first) for dims in shapes.values()} == {"N" if batch is None else 2}
+        assert all(dim.dim_value > 0 for dims in shapes.values() for dim in dims[1:])
+        assert (graph.input[0].name, graph.output[0].name) == ("image", "logits")
+
+
+def test_shapes_are_those_that_onnx_infers():
+    graph = build(fold_batch_norm(create_network("ghostnetv2_1x", num_classes=7)), (65, 97), 2).graph
+    noted = {info.name: [d.dim_value for d in info.type.tensor_type.shape.dim] for info in graph.value_info}
+    del graph.value_info[:]
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)])
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph.value_info
+    assert len(inferred) == len(noted)
+    for info in inferred:
+        assert noted[info.name] == [d.dim_value for d in info.type.tensor_type.shape.dim], info.name
+
+
+def test_a_fixed_batch_is_fixed():
+    model = build(fold_batch_norm(create_network("ghostnet_1x", num_classes=7)), (33, 33), 2)
+    assert run(model, normal(2, 3, 33, 33))[0].shape == (2, 7)
+    with pytest.raises(Exception, match="Got: 3 Expected: 2"):
+        run(model, normal(3, 3, 33, 33))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"dfc_up_sampling": "bilinear", "dfc_down_sampling": "max_pool"},
+        {"dfc_up_sampling": "bilinear_align_corners", "dfc_gate_position": "after_up_sampling"},
+        {"dfc_up_sampling": "bicubic", "dfc_down_sampling": "bilinear", "dfc_gate": "hard_sigmoid"},
+        {"dfc_target": "both", "dfc_kernel_size": 7},
+        {"dfc_target": "capacity", "dfc_kernel_size": 3, "dfc_gate_position": "after_up_sampling"},
+        {"dfc_blocks": (0, 1, 3, 5, 15), "dfc_gate": "none"},
+        {"name": "ghostnetv2_1x", "output_stride": 16},
+        {"name": "ghostnetv2_1x", "output_stride": 8, "features_only": True},
+        {"name": "ghostnetv2_1x", "features_only": True, "width": 0.5},
+    ],
+    ids=str,
+)
+def test_options_equal_the_network(options):
+    assert_equals_network(**options)
+
+
+def choices(name):
+    """What an option of DFC attention may be."""
+    return get_args(get_type_hints(DFCOptions)[name])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("up_sampling", choices("dfc_up_sampling"))
+@pytest.mark.parametrize("down_sampling", choices("dfc_down_sampling"))
+def test_all_combinations_of_dfc_options(up_sampling, down_sampling):
+    sizes = itertools.cycle(((64, 96), (47, 66)))
+    others = itertools.product(*map(choices, ("dfc_gate", "dfc_gate_position", "dfc_target")))
+    for size, (gate, position, target) in zip(sizes, others):
+        assert_equals_network(
+            size,
+            dfc_blocks=(2, 3, 6, 11, 12),
+            dfc_up_sampling=up_sampling,
+            dfc_down_sampling=down_sampling,
+            dfc_gate=gate,
+            dfc_gate_position=position,
+            dfc_target=target,
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("size", [(33, 33), (34, 65), (111, 95), (224, 224), (250, 199), (448, 448)])
+def test_every_variant_at_many_sizes(name, size):
+    assert_equals_network(size, name)
+    assert_equals_network(size, name, output_stride=16, features_only=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [0.35, 0.5, 0.75, 1.15, 2.0, 2.5])
+def test_other_widths(width):
+    assert_equals_network((64, 64), "ghostnetv2_1x", width=width)

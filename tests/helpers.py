@@ -1,0 +1,176 @@
+"""What tests of several files share: references, random networks, small datasets, the commands as a user runs them."""
+
+import importlib
+import io
+import os
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+def reference(module):
+    """The independent implementation `module`; skips with the reason where it is missing, but never in CI."""
+    if os.environ.get("CI"):
+        return importlib.import_module(module)
+    return pytest.importorskip(module, reason=f"{module} is not installed: pip install -r tests/requirements.txt")
+
+
+def shared_data(name):
+    """Find the folder of a small real dataset beside the checkout; skips where it is missing."""
+    folder = PROJECT.parent / "shared" / "data" / name
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not there")
+    return folder
+
+
+def randomise_(model, seed=0):
+    """Give a torch model random weights and, above all, random batch normalisation; returns it in eval mode."""
+    torch = importlib.import_module("torch")
+    generator = torch.Generator().manual_seed(seed)
+
+    def uniform(tensor, low, high):
+        tensor.data.copy_(torch.rand(tensor.shape, generator=generator) * (high - low) + low)
+
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            uniform(module.weight, 0.5, 1.5)
+            uniform(module.bias, -0.5, 0.5)
+            uniform(module.running_mean, -0.5, 0.5)
+            uniform(module.running_var, 0.5, 1.5)
+    return model.eval()
+
+
+def randomise_batch_norm(network, seed=0):
+    """Give a network of ours random batch normalisation; returns it in evaluation mode."""
+    import mindspore
+
+    generator = np.random.default_rng(seed)
+    ranges = {"gamma": (0.5, 1.5), "beta": (-0.5, 0.5), "moving_mean": (-0.5, 0.5), "moving_variance": (0.5, 1.5)}
+    for parameter in network.get_parameters():
+        limits = ranges.get(parameter.name.rpartition(".")[2])
+        if limits:
+            values = generator.uniform(*limits, parameter.shape).astype(np.float32)
+            parameter.set_data(mindspore.Tensor(values))
+    return network.set_train(False)
+
+
+def copy_weights(model, network):
+    """Copy a torch model's weights into `network` by name; every parameter must be given exactly once."""
+    import mindspore
+
+    from src.weights.names import BATCH_COUNTER, from_pytorch_name
+
+    weights = {
+        from_pytorch_name(name): value.detach().numpy()
+        for name, value in model.state_dict().items()
+        if not name.endswith(BATCH_COUNTER)
+    }
+    parameters = {parameter.name: parameter for parameter in network.get_parameters()}
+    assert weights.keys() == parameters.keys()
+    for name, parameter in parameters.items():
+        assert tuple(parameter.shape) == weights[name].shape, name
+        parameter.set_data(mindspore.Tensor(weights[name].astype(np.float32)))
+    return network.set_train(False)
+
+
+def normal(*shape, seed=0):
+    """Standard normal numbers, float32."""
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def build_rates(name, learning_rate, epochs, updates, seed=0, **settings):
+    """The learning rates of a schedule, `settings` being those of `ScheduleSettings`."""
+    from src.settings import ScheduleSettings
+    from src.training.schedule import build_schedule
+
+    return build_schedule(ScheduleSettings(name=name, learning_rate=learning_rate, **settings), epochs, updates, seed)
+
+
+def optimizer_of(network, name, rates, **settings):
+    """The optimizer of a network's parameters, `settings` being those of `OptimizerSettings`."""
+    from src.settings import OptimizerSettings
+    from src.training.optim import build_optimizer
+
+    return build_optimizer(network.trainable_params(), rates, OptimizerSettings(name=name, **settings))
+
+
+def step_of(network_with_loss, optimizer, **changes):
+    """A `TrainStep` of one process without clipping, accumulation, loss scale and average, but for the changes."""
+    from src.ranks import Ranks
+    from src.training.step import TrainStep
+
+    plain = {"clip_norm": 0.0, "accumulation_steps": 1, "loss_scale": "none", "initial_loss_scale": 65536.0}
+    plain.update(average=None, ranks=Ranks(), seed=0)
+    return TrainStep(network_with_loss, optimizer, **{**plain, **changes})
+
+
+def write_images(root, counts, levels=None, size=(40, 36)):
+    """Write random PNG images as a dataset of class folders.
+
+    Args:
+        root: folder of the dataset.
+        counts: {split: {class name: number of images}}.
+        levels: {class name: darkest grey level}, of which 96 levels are used; None: all levels in every class.
+        size: (width, height).
+    """
+    generator = np.random.default_rng(0)
+    for split, classes in counts.items():
+        for name, count in classes.items():
+            low, high = (0, 256) if levels is None else (levels[name], levels[name] + 96)
+            for number in range(count):
+                path = root / split / name / f"{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(generator.integers(low, high, (size[1], size[0], 3), np.uint8)).save(path)
+
+
+def command(script, *arguments):
+    """The command line of one of the project's scripts."""
+    return [sys.executable, str(PROJECT / script), *map(str, arguments)]
+
+
+def call(script, *arguments, cwd):
+    """Run one of the project's scripts as a user would."""
+    return subprocess.run(command(script, *arguments), cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def call_here(script, *arguments, cwd):
+    """As `call`, but in this process, which saves the time that MindSpore takes to start."""
+    from src.command_line import run
+
+    module = importlib.import_module(script.removesuffix(".py").replace("/", "."))
+    output, errors, code = io.StringIO(), io.StringIO(), 0
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(output), redirect_stderr(errors):
+        patch.chdir(cwd)
+        patch.setattr(sys, "argv", [script, *map(str, arguments)])
+        try:
+            run(module.main)
+        except SystemExit as end:
+            code = end.code
+    return subprocess.CompletedProcess(script, code, output.getvalue(), errors.getvalue())
+
+
+def read_epochs(pipeline, epochs=1):
+    """Read whole epochs of a mindspore.dataset pipeline: for each the list of its batches, tuples of arrays."""
+    iterator = pipeline.create_tuple_iterator(num_epochs=epochs, output_numpy=True)
+    return [list(map(tuple, iterator)) for _ in range(epochs)]
+
+
+def are_equal(batches, others):
+    """Whether two lists of batches from `read_epochs` are the same, and not empty."""
+    assert len(batches) == len(others) > 0
+    return all(np.array_equal(a, b) for batch, other in zip(batches, others) for a, b in zip(batch, other))
+
+
+def random_timm(name, **options):
+    """timm's model with random weights and batch normalisation, in evaluation mode, and PyTorch with one thread."""
+    torch, timm = reference("torch"), reference("timm")
+    torch.set_num_threads(1)  # several wait for each other, and for MindSpore's, many times as long as they work
+    torch.manual_seed(0)
+    return randomise_(timm.create_model(name, **options))

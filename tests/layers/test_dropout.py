@@ -1,0 +1,91 @@
+"""Dropout: numbers against the published generator, masks against their probability, and a state that is saved."""
+
+import math
+
+import mindspore
+import numpy as np
+import pytest
+from mindspore import Tensor
+
+from src.layers.dropout import MODULI, WIDTH, Dropout, UniformGenerator
+
+
+def generator(seed, rank=0, count=1):
+    return UniformGenerator(seed, "dropout", rank, count)
+
+
+def wichmann_hill(x, y, z, count):
+    """AS 183 as published: three generators, one step each a number."""
+    for _ in range(count):
+        x, y, z = 171 * x % 30269, 172 * y % 30307, 170 * z % 30323
+        yield math.modf(x / 30269 + y / 30307 + z / 30323)[0]
+
+
+def test_numbers_are_those_of_the_published_generator():
+    uniform = generator(3)
+    start = uniform.state.asnumpy()[:, 0].tolist()
+    drawn = np.concatenate([uniform.draw(2, 2 * WIDTH).asnumpy().reshape(-1, WIDTH) for _ in range(3)])
+    for column in (0, 17, WIDTH - 1):
+        expected = list(wichmann_hill(*(state[column] for state in start), len(drawn)))
+        assert np.abs(drawn[:, column] - expected).max() < 1e-6
+
+
+def test_numbers_are_uniform_and_independent():
+    numbers = generator(0).draw(100, WIDTH).asnumpy()
+    assert numbers.min() >= 0 and numbers.max() < 1
+    counts = np.histogram(numbers, 20, (0, 1))[0]
+    assert np.abs(counts - numbers.size / 20).max() < 5 * math.sqrt(numbers.size / 20)
+    for first, second in ((numbers[:-1], numbers[1:]), (numbers[:, :-1], numbers[:, 1:])):
+        assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 5 / math.sqrt(numbers.size)
+
+
+@pytest.mark.parametrize("mode", [mindspore.GRAPH_MODE, mindspore.PYNATIVE_MODE], ids=["graph", "pynative"])
+def test_masks(mode):
+    mindspore.set_context(mode=mode)
+    dropout = Dropout(0.3).set_train()
+    x = np.random.default_rng(0).uniform(1, 2, (50, 3, 8, 9)).astype(np.float32)
+    first, second = (dropout(Tensor(x)).asnumpy() for _ in range(2))
+    for result in (first, second):
+        kept = result != 0
+        assert np.allclose(result[kept], x[kept] / 0.7)
+        assert abs(kept.mean() - 0.7) < 5 * math.sqrt(0.21 / x.size)
+    assert abs(((first != 0) == (second != 0)).mean() - 0.58) < 0.02  # 0.7 ** 2 + 0.3 ** 2
+    values, gradient = mindspore.value_and_grad(dropout)(Tensor(x))
+    assert np.allclose(gradient.asnumpy() * x, values.asnumpy())
+    assert np.array_equal(dropout.set_train(False)(Tensor(x)).asnumpy(), x)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_processes_have_the_numbers_of_the_samples_that_they_own(count):
+    """Of a global batch of `4 * count` samples, each process has every `count`-th one; two batches in turn."""
+    x = np.ones((4 * count, 1280), np.float32)
+
+    def masks(rank, count):
+        dropout = Dropout(0.5).set_train()
+        dropout.seed((5, 1), "dropout", rank, count)
+        return [dropout(Tensor(x[rank::count])).asnumpy() for _ in range(2)]
+
+    whole = masks(0, 1)
+    assert not np.array_equal(*whole)
+    for rank in range(count):
+        for part, batch in zip(masks(rank, count), whole):
+            assert np.array_equal(part, batch[rank::count])
+
+
+def test_a_saved_state_continues_the_masks():
+    x = Tensor(np.ones((4, 1280), np.float32))
+    dropout = Dropout(0.5).set_train()
+    dropout(x)
+    state = dropout.generator.state.asnumpy().copy()  # else a view of what changes
+    expected = dropout(x).asnumpy()
+    other = Dropout(0.5).set_train()
+    other.generator.state.set_data(Tensor(state))
+    assert np.array_equal(other(x).asnumpy(), expected)
+    other.seed((1, 2), "state", 0, 1)
+    assert other.generator.state.name == "state"
+    assert not np.array_equal(other(x).asnumpy(), expected)
+
+
+def test_the_state_is_no_parameter_of_the_network():
+    assert not list(Dropout(0.5).get_parameters())
+    assert (generator(0).state.asnumpy() < np.array(MODULI)[:, None, None]).all()

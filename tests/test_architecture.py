@@ -1,0 +1,118 @@
+"""The architecture as data: widths, the plan of the blocks, and options that are refused wherever they are given."""
+
+import json
+
+import pytest
+from mindspore import nn
+
+from src import ghostnetv2
+from src.architecture import BLOCKS, VARIANTS, NetworkOptions, plan_blocks
+from src.config import load_config
+from src.errors import UserError
+from src.layers.blocks import round_channels
+from src.tasks import SCHEMAS
+
+WRONG = [
+    ("output_stride", 4, "4 is not one of 8, 16, 32"),
+    ("output_stride", 16.0, "16.0 is not one of 8, 16, 32 (did you mean '16'?)"),
+    ("dropout", 1.0, "1.0 is out of range: at least 0.0 and at most 0.99"),
+    ("dropout", True, "True is not a number"),
+    ("dfc_blocks", [16], "16 is out of range: at least 0 and at most 15"),
+    ("dfc_blocks", 3, "3 is not a list"),
+    ("dfc_target", "first", "'first' is not one of expressiveness, capacity, both"),
+    ("dfc_kernel_size", 4, "4 is not odd"),
+    ("dfc_kernel_size", -1, "-1 is out of range: at least 1"),
+    ("dfc_kernel_size", 5.0, "5.0 is not a whole number"),
+    ("dfc_down_sampling", "avg_pol", "'avg_pol' is not one of avg_pool, max_pool, bilinear (did you mean 'avg_pool'?)"),
+    ("dfc_up_sampling", "area", "'area' is not one of nearest, bilinear, bilinear_align_corners, bicubic"),
+    ("dfc_gate", "sigmoyd", "'sigmoyd' is not one of sigmoid, hard_sigmoid, none (did you mean 'sigmoid'?)"),
+    ("dfc_gate_position", "late", "'late' is not one of before_up_sampling, after_up_sampling"),
+]
+
+
+def refusal_of_code(name="ghostnetv2_1x", **options):
+    with pytest.raises(UserError) as error:
+        ghostnetv2.create_network(name, **options)
+    return str(error.value)
+
+
+def refusal_of_file(path, **settings):
+    path.write_text(f"network: {json.dumps(settings)}")
+    with pytest.raises(UserError) as error:
+        load_config(path, SCHEMAS)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(("option", "value", "words"), WRONG, ids=[f"{row[0]}={row[1]}" for row in WRONG])
+def test_code_and_configuration_refuse_a_value_in_the_same_words(tmp_path, option, value, words):
+    path = tmp_path / "config.yaml"
+    assert refusal_of_code(**{option: value}).removeprefix(f"{option}: ").startswith(words)
+    assert refusal_of_file(path, **{option: value}) == f"{path}:1: network.{refusal_of_code(**{option: value})}"
+
+
+def test_code_and_configuration_refuse_a_name_in_the_same_words(tmp_path):
+    path = tmp_path / "config.yaml"
+    words = "'ghostnetv2_10x' is not one of ghostnetv2_1x, ghostnetv2_1_3x, ghostnetv2_1_6x, ghostnetv2_nose_1x, "
+    words += "ghostnet_1x (did you mean 'ghostnetv2_1x'?)"
+    assert refusal_of_code("ghostnetv2_10x") == f"network: {words}"
+    assert refusal_of_file(path, name="ghostnetv2_10x") == f"{path}:1: network.name: {words}"
+
+
+def test_options_of_code_alone():
+    assert refusal_of_code(width=0.0) == "width: 0.0 is out of range: at least 0.01"
+    assert refusal_of_code(squeeze_excitation=1) == "squeeze_excitation: 1 is not true or false"
+    assert refusal_of_code(features_only="no") == "features_only: 'no' is not true or false"
+
+
+def test_none_is_the_variants_own_value():
+    network = ghostnetv2.create_network("ghostnet_1x", 3, dfc_blocks=None, width=None)
+    assert not any("short_conv" in parameter.name for parameter in network.get_parameters())
+    assert network.conv_stem.out_channels == 16
+
+
+def test_round_channels():
+    # nearest multiple of 4, never more than 10 % below: 20.8 -> 20, 62.4 -> 64, 9 -> 12 (8 would lose 11 %)
+    assert [round_channels(c) for c in (1, 4, 9, 20.8, 62.4, 52.0, 25.6)] == [4, 4, 12, 20, 64, 52, 24]
+
+
+@pytest.mark.parametrize(
+    ("output_stride", "strides", "dilations"),
+    [
+        (32, (2, 4, 4, 8, 8, 16, 16, 16, 16, 16, 16, 32, 32, 32, 32, 32), {1}),
+        (16, (2, 4, 4, 8, 8, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16), {1, 2}),
+        (8, (2, 4, 4, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8), {1, 2, 4}),
+    ],
+)
+def test_strides_of_the_plan(output_stride, strides, dilations):
+    plans = plan_blocks(NetworkOptions(output_stride=output_stride))
+    assert tuple(plan.output_stride for plan in plans) == strides
+    assert {plan.dilation_out for plan in plans} == dilations
+    assert [plan.dilation for plan in plans[1:]] == [plan.dilation_out for plan in plans[:-1]]
+    assert [plan.in_channels for plan in plans[1:]] == [plan.out_channels for plan in plans[:-1]]
+
+
+def test_every_spatial_convolution_behind_a_replaced_stride_is_dilated():
+    network = ghostnetv2.create_network("ghostnetv2_1x", features_only=True, output_stride=8)
+    found = {}
+    for name, cell in network.cells_and_names():
+        if isinstance(cell, nn.Conv2d) and max(cell.kernel_size) > 1:
+            assert max(cell.stride) == 1 or not name.startswith(("blocks.5.", "blocks.11."))
+            found.setdefault(max(cell.dilation), set()).add(name.removesuffix(".conv"))
+    # the strides of blocks 5 and 11 are replaced: what follows the depthwise convolution in their place, is dilated
+    for dilation, first, last in ((2, 5, 11), (4, 11, 16)):
+        wanted = {f"blocks.{first}.ghost2.cheap_operation"}
+        for index in range(first + 1, min(last + 1, len(BLOCKS))):
+            wanted |= {f"blocks.{index}.ghost1.{part}" for part in ("cheap_operation", "short_conv.1", "short_conv.2")}
+            wanted |= {f"blocks.{index}.ghost2.cheap_operation"} if index < last else set()
+            wanted |= {f"blocks.{index}.shortcut.0"} if BLOCKS[index][2] != BLOCKS[index - 1][2] else set()
+            wanted |= {f"blocks.{index}.dw"} if BLOCKS[index][4] > 1 else set()
+        assert found[dilation] == wanted
+    assert set(found) == {1, 2, 4}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_variants_have_a_function_each(name):
+    network = getattr(ghostnetv2, name)(num_classes=5)
+    assert network.classifier.weight.shape == (5, 1280)
+    has_gates = any(".se." in parameter.name for parameter in network.get_parameters())
+    assert has_gates == (name != "ghostnetv2_nose_1x")

@@ -1,0 +1,73 @@
+"""What test_distributed runs on as many processes as `msrun` starts: distributed_steps.py OUTPUT
+
+Each process writes OUTPUT_RANK.npz: sums and means over the processes, and ten training steps in two modes: `frozen`
+keeps batch normalisation in evaluation mode, `sync` trains with statistics over all processes.
+"""
+
+import sys
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(PROJECT), str(PROJECT / "tests")]
+
+import mindspore
+import numpy as np
+from mindspore import Parameter, Tensor
+from training.tiny_network import TinyNetwork
+
+from src.classification.loss import ClassificationLoss
+from src.layers.sync_batch_norm import convert_batch_norm
+from src.runtime import init_runtime
+from src.settings import OptimizerSettings
+from src.training.optim import build_optimizer
+from src.training.step import TrainStep, WeightAverage
+
+GLOBAL_BATCH, STEPS = 16, 10
+
+
+def sum_and_average(ranks):
+    """Sums of whole and of real numbers, and means, over all processes."""
+    uneven = Parameter(Tensor([1.0, 2.0 + ranks.rank]), name="uneven")
+    ranks.average([uneven])
+    return {
+        "whole": ranks.sum(np.array([[ranks.rank + 1, 2**55 + 1, -5]])),
+        "real": ranks.sum(np.array([1 / 3, 1e-9 * ranks.rank])),
+        "mean": uneven.asnumpy(),
+    }
+
+
+def train(ranks, is_sync):
+    """Losses, weights and moving averages of ten steps."""
+    mindspore.set_seed(3)
+    generator = np.random.default_rng(0)
+    network, average = TinyNetwork(5, dropout=0.3), TinyNetwork(5, dropout=0.3)
+    for parameter in network.get_parameters():  # fresh statistics would hide errors
+        if parameter.name.endswith(("moving_mean", "moving_variance")):
+            parameter.set_data(Tensor(generator.uniform(0.5, 1.5, parameter.shape).astype(np.float32)))
+    averages, parameters = WeightAverage(network, average, 0.8), network.trainable_params()
+    if is_sync and ranks.count > 1:
+        convert_batch_norm(network, ranks.count)
+    settings = OptimizerSettings(name="sgd", momentum=0.9, weight_decay=1e-4)
+    optimizer = build_optimizer(parameters, [0.1] * STEPS, settings)
+    step = TrainStep(ClassificationLoss(network, 0.1), optimizer, 0.0, 1, "none", 1.0, averages, ranks, seed=7)
+    step.set_train(is_sync)
+    network.dropout.set_train()
+    losses = []
+    for _ in range(STEPS):
+        images = generator.standard_normal((GLOBAL_BATCH, 3, 12, 12)).astype(np.float32)
+        labels = generator.integers(0, 5, GLOBAL_BATCH).astype(np.int32)
+        own = slice(ranks.rank, None, ranks.count)
+        losses.append(float(step(Tensor(images[own]), Tensor(labels[own])).asnumpy()))
+    return {"losses": losses, **{p.name: p.asnumpy() for cell in (network, average) for p in cell.get_parameters()}}
+
+
+def main(output):
+    ranks = init_runtime("CPU", seed=3, graph_mode=True).ranks
+    results = sum_and_average(ranks)
+    for mode in ("frozen", "sync"):
+        results.update({f"{mode} {name}": value for name, value in train(ranks, mode == "sync").items()})
+    ranks.wait()
+    np.savez(f"{output}_{ranks.rank}.npz", **results)
+
+
+main(sys.argv[1])

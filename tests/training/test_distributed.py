@@ -1,0 +1,130 @@
+"""Data-parallel runs: two processes on the CPU compute, train and evaluate like one."""
+
+import csv
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import PROJECT, call, command, write_images
+
+from src.ghostnetv2 import create_network
+from src.weights.files import read_checkpoint, save_weights
+
+STEPS = "tests/training/distributed_steps.py"
+CONFIG = PROJECT / "configs" / "classification" / "digits.yaml"
+OVERRIDES = ["network.name=ghostnet_1x", "data.image_size=33", "data.eval_resize=33", "data.workers=1"]
+
+
+def msrun(script, *arguments, cwd):
+    """Run one of the project's scripts on two CPU processes; returns what they have printed."""
+    launcher = shutil.which("msrun", path=str(Path(sys.executable).parent)) or shutil.which("msrun")
+    if launcher is None:
+        pytest.skip("msrun is not installed")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    options = ["--worker_num=2", "--local_worker_num=2", f"--master_port={port}", "--log_dir=logs", "--join=True"]
+    # msrun starts the `python` of the search path
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    result = subprocess.run(
+        [launcher, *options, *command(script, *arguments)[1:]],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    logs = "".join(path.read_text() for path in (Path(cwd) / "logs").glob("worker_*.log"))
+    assert result.returncode == 0, result.stdout + result.stderr + logs
+    return logs
+
+
+@pytest.fixture(scope="module")
+def steps(tmp_path_factory):
+    """What `distributed_steps.py` has written on one process, and on each of two."""
+    folder = tmp_path_factory.mktemp("steps")
+    result = call(STEPS, "one", cwd=folder)
+    assert result.returncode == 0, result.stderr
+    msrun(STEPS, "two", cwd=folder)
+    return [dict(np.load(folder / name)) for name in ("one_0.npz", "two_0.npz", "two_1.npz")]
+
+
+def test_one_process_keeps_its_values(steps):
+    assert steps[0]["whole"].tolist() == [[1, 2**55 + 1, -5]]
+    assert steps[0]["mean"].tolist() == [1, 2]
+
+
+def test_sums_are_exact(steps):
+    for sums in steps[1:]:
+        assert sums["whole"].tolist() == [[3, 2**56 + 2, -10]]
+        assert np.abs(sums["real"] - [2 / 3, 1e-9]).max() < 1e-13
+        assert np.allclose(sums["mean"], [1.0, 2.5])
+
+
+@pytest.mark.parametrize("mode", ["frozen", "sync"])
+def test_two_processes_follow_one_with_the_whole_batch(steps, mode):
+    """Losses, weights and moving averages, with dropout; `sync`: batch normalisation over both processes' batches."""
+    one, first, second = ({name: run[name] for name in run if name.startswith(mode)} for run in steps)
+    assert np.ptp(one[f"{mode} losses"]) > 0.01
+    assert np.abs(one[f"{mode} losses"] - first[f"{mode} losses"]).max() < 1e-5
+    for name, value in one.items():
+        assert np.array_equal(first[name], second[name]), name
+        assert np.allclose(first[name], value, rtol=0, atol=1e-5), name
+
+
+def test_two_processes_evaluate_like_one(tmp_path):
+    # 11 images divide by neither the batch nor the processes
+    write_images(tmp_path / "data", {"val": {"class 0": 4, "class 1": 4, "class 2": 3}})
+    save_weights(create_network("ghostnet_1x", num_classes=3), tmp_path / "a.ckpt")
+    arguments = ["eval.py", "--config", CONFIG, "--data_url", "data", "--num_classes", 3]
+    arguments += ["--checkpoint_path", "a.ckpt", *OVERRIDES, "evaluation.batch_size=3"]
+    result = call(*arguments, "--output", "one.json", "--output_dir", "one", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    logs = msrun(*arguments, "--output", "two.json", "--output_dir", "two", cwd=tmp_path)
+    assert logs.count("result: {") == 1
+
+    one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
+    assert one["images"] == two["images"] == 11
+    for key in ("top_1_accuracy", "top_5_accuracy", "loss"):
+        assert one[key] == pytest.approx(two[key], abs=1e-6)
+    rows = [(tmp_path / name / "predictions.csv").read_text().splitlines() for name in ("one", "two")]
+    assert [row.split(",")[:7] for row in rows[0]] == [row.split(",")[:7] for row in rows[1]]
+    assert len(rows[0]) == 12
+    assert (tmp_path / "one" / "per_class.csv").read_text() == (tmp_path / "two" / "per_class.csv").read_text()
+
+
+def training_command(script, folder):
+    """The command line of a training on a small dataset in `folder`, made here: 19 images to train, 5 to validate."""
+    write_images(folder / "data", {"train": {"bright": 10, "dark": 9}, "val": {"bright": 3, "dark": 2}})
+    arguments = [script, "--config", CONFIG, "--data_url", "data", "--num_classes", 2, *OVERRIDES]
+    arguments += ["network.dropout=0.2", "train.batch_size=4", "train.ema_decay=0.5", "evaluation.batch_size=3"]
+    return [*arguments, "schedule.name=constant", "optimizer.name=rmsprop"]
+
+
+def test_training_on_two_processes(tmp_path):
+    """One run folder, and all validation images counted."""
+    arguments = training_command("tests/training/tiny_train.py", tmp_path)
+    logs = msrun(*arguments, "--output_dir", "whole", "train.epochs=2", cwd=tmp_path)
+    assert logs.count("global batch 8: 2 x 4 on CPU") == logs.count("epoch 2/2") == logs.count("evaluate with") == 1
+    assert not [path.name for path in tmp_path.iterdir() if path.name.startswith("runs")]
+    rows = list(csv.DictReader((tmp_path / "whole" / "metrics.csv").open()))
+    assert [(row["step"], row["images"]) for row in rows] == [("2", "5"), ("4", "5")]
+
+
+@pytest.mark.slow
+def test_a_resumed_run_on_two_processes_ends_like_a_whole_one(tmp_path):
+    arguments = training_command("train.py", tmp_path)
+    msrun(*arguments, "--output_dir", "whole", "train.epochs=2", cwd=tmp_path)
+    msrun(*arguments, "--output_dir", "parts", "train.epochs=1", cwd=tmp_path)
+    logs = msrun(*arguments, "--output_dir", "parts", "--resume", "auto", "train.epochs=2", cwd=tmp_path)
+    assert "train.epochs: 1 -> 2" in logs and logs.count("resumed from parts/last.ckpt: epoch 1, batch 0") == 1
+    whole, parts = (read_checkpoint(tmp_path / name / "last.ckpt")[0] for name in ("whole", "parts"))
+    assert whole.keys() == parts.keys()
+    assert all(np.array_equal(value, parts[name]) for name, value in whole.items())

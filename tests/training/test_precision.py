@@ -1,0 +1,93 @@
+"""Mixed precision: what is float16 and what stays float32, and that training follows float32."""
+
+from typing import get_args, get_type_hints
+
+import mindspore
+import numpy as np
+import pytest
+from helpers import normal, optimizer_of, step_of
+from mindspore import Tensor, nn, ops
+
+from src.errors import UserError
+from src.layers.sync_batch_norm import SyncBatchNorm2d, convert_batch_norm
+from src.settings import PrecisionSettings
+from src.training.precision import check_precision, mix_precision
+
+LEVELS = [level for level in get_args(get_type_hints(PrecisionSettings)["amp"]) if level != "O0"]
+
+
+class Network(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(2, 4, 3)
+        self.bn = nn.BatchNorm2d(4)
+        self.dense = nn.Dense(4, 3)
+
+    def construct(self, x):
+        return self.dense(ops.relu(self.bn(self.conv(x))).mean((2, 3)))
+
+
+class Loss(nn.Cell):
+    def __init__(self, network):
+        super().__init__(auto_prefix=False)
+        self.network = network
+
+    def construct(self, x):
+        return (self.network(x) ** 2).mean()
+
+
+def train(level, steps=5):
+    """Losses and network of a few steps on fixed data."""
+    mindspore.set_seed(2)
+    network = Network()
+    x = Tensor(normal(8, 2, 9, 9))
+    optimizer = optimizer_of(network, "sgd", [0.1] * steps, weight_decay=0.0)
+    kind = "none" if level == "O0" else "dynamic"
+    step = step_of(Loss(mix_precision(network, level)), optimizer, loss_scale=kind).set_train()
+    return [float(step(x).asnumpy()) for _ in range(steps)], network
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_training_follows_float32(level):
+    check_precision(level, "CPU")
+    expected, _ = train("O0")
+    losses, network = train(level)
+    assert np.ptp(expected) > 0.01
+    assert np.abs(np.array(losses) - expected).max() < 2e-3
+    assert losses != expected  # float16 has rounded something
+    assert all(p.dtype == mindspore.float32 for p in network.get_parameters())
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_normalisation_computes_in_float32(level):
+    """A variance above 65504, the largest number of float16."""
+    network = Network()
+    x = 2000 * normal(8, 2, 9, 9)
+    mixed = mix_precision(network, level).set_train()
+    assert np.isfinite(mixed(Tensor(x)).asnumpy()).all()
+    variance = {p.name: p for p in network.get_parameters()}["bn.moving_variance"].asnumpy()
+    assert np.isfinite(variance).all() and variance.max() > 65504
+
+
+def test_synchronised_normalisation_stays_float32():
+    network = nn.SequentialCell(nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2))
+    names = [parameter.name for parameter in network.get_parameters()]
+    convert_batch_norm(network, ranks=2)
+    assert isinstance(network[1], SyncBatchNorm2d)
+    assert sorted(names) == sorted(parameter.name for parameter in network.get_parameters())
+    x = Tensor(normal(4, 2, 3, 3))
+    expected = network.set_train(False)(x).asnumpy()
+    mixed = mix_precision(network, "O2").set_train(False)
+    assert "Float16" not in str(mixed(x).dtype)
+    assert np.abs(mixed(x).asnumpy() - expected).max() < 1e-2
+
+
+def test_a_device_without_kernels_is_named(monkeypatch):
+    def fail(*arguments):
+        raise RuntimeError("Unsupported op [Conv2D] on CPU\nmore lines")
+
+    monkeypatch.setattr(ops, "value_and_grad", fail)
+    with pytest.raises(UserError) as error:
+        check_precision("O2", "CPU")
+    assert str(error.value) == "precision.amp=O2 cannot be computed on CPU: Unsupported op [Conv2D] on CPU; allowed: O0"
+    check_precision("O0", "CPU")

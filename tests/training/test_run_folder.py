@@ -1,0 +1,43 @@
+"""The folder of a run: where a new run goes, where one is resumed, and what a killed one leaves."""
+
+import pytest
+
+from src.errors import UserError
+from src.training.run_folder import RunFolder, find_run, new_folder
+
+
+def test_where_a_run_is_resumed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_run("auto", None, "digits") == (None, None)
+    first = new_folder(None, "digits")
+    RunFolder(first).make()
+    assert str(first) == "runs/digits" and str(new_folder(None, "digits")) == "runs/digits-2"
+    with pytest.raises(UserError, match="is not a run"):
+        find_run("auto", None, "digits")
+    (first / "config.yaml").touch()
+    assert find_run("auto", None, "digits") == (first, None)  # killed before anything was saved
+    (first / "last.ckpt").touch()
+    assert find_run("auto", None, "digits") == (first, first / "last.ckpt")
+    assert (
+        find_run("runs/digits", None, "x")
+        == find_run("runs/digits/last.ckpt", "runs/digits", "x")
+        == (first, first / "last.ckpt")
+    )
+    assert find_run("auto", "elsewhere", "digits") == (None, None)
+    second = new_folder(None, "digits")
+    RunFolder(second).make()
+    (second / "config.yaml").touch()
+    assert find_run("auto", None, "digits") == (second, None)
+    with pytest.raises(UserError, match="--resume takes a run's folder or checkpoint, or auto"):
+        find_run("nowhere", None, "digits")
+    with pytest.raises(UserError, match="a run goes on in its own folder"):
+        find_run("runs/digits", "other", "digits")
+    with pytest.raises(UserError, match="exists and is not empty"):
+        new_folder(first, "digits")
+
+
+def test_leftovers_of_a_killed_run_go(tmp_path):
+    (tmp_path / ".last.ckpt.123.tmp.ckpt").touch()
+    (tmp_path / ".hidden").touch()
+    RunFolder(tmp_path).make()
+    assert [path.name for path in tmp_path.iterdir()] == [".hidden"]
