@@ -28,7 +28,7 @@ def changeable(default):
 
 
 def check_fields(instance) -> None:
-    """Check all fields of a dataclass against their types, choices and bounds.
+    """Check all fields of a frozen dataclass against their types, choices and bounds, and convert them.
 
     Raises:
         UserError: naming the first field that is wrong, its value, and what is allowed.
@@ -36,9 +36,10 @@ def check_fields(instance) -> None:
     hints = get_type_hints(type(instance))
     for item in dataclasses.fields(instance):
         try:
-            check(getattr(instance, item.name), hints[item.name], item.metadata)
+            value = check(getattr(instance, item.name), hints[item.name], item.metadata)
         except UserError as error:
             raise UserError(f"{item.name}: {error}") from None
+        object.__setattr__(instance, item.name, value)
 
 
 def check_rising(instance, *names) -> None:

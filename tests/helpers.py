@@ -17,9 +17,11 @@ PROJECT = Path(__file__).resolve().parents[1]
 
 def reference(module):
     """The independent implementation `module`; skips with the reason where it is missing, but never in CI."""
-    if os.environ.get("CI"):
-        return importlib.import_module(module)
-    return pytest.importorskip(module, reason=f"{module} is not installed: pip install -r tests/requirements.txt")
+    if not os.environ.get("CI"):
+        pytest.importorskip(module, reason=f"{module} is not installed: pip install -r tests/requirements.txt")
+    if module == "torch":  # several threads wait for each other, and for MindSpore's, many times as long as they work
+        importlib.import_module("torch").set_num_threads(1)
+    return importlib.import_module(module)
 
 
 def shared_data(name):
@@ -171,6 +173,5 @@ def are_equal(batches, others):
 def random_timm(name, **options):
     """timm's model with random weights and batch normalisation, in evaluation mode, and PyTorch with one thread."""
     torch, timm = reference("torch"), reference("timm")
-    torch.set_num_threads(1)  # several wait for each other, and for MindSpore's, many times as long as they work
     torch.manual_seed(0)
     return randomise_(timm.create_model(name, **options))

@@ -64,6 +64,11 @@ def test_options_of_code_alone():
     assert refusal_of_code(features_only="no") == "features_only: 'no' is not true or false"
 
 
+def test_options_are_converted():
+    options = NetworkOptions(width="0.5", dropout=0, dfc_blocks=[2, 3])
+    assert (options.width, options.dropout, options.dfc_blocks) == (0.5, 0.0, (2, 3))
+
+
 def test_none_is_the_variants_own_value():
     network = ghostnetv2.create_network("ghostnet_1x", 3, dfc_blocks=None, width=None)
     assert not any("short_conv" in parameter.name for parameter in network.get_parameters())

@@ -83,11 +83,6 @@ def test_every_config_loads_and_has_a_header(path):
         ),
         ("runtime: {device_target: gpu}", "config.yaml:1: runtime.device_target: 'gpu' is not one of Ascend, GPU, CPU"),
         ("network: {name: ghostnetv2_1_3}", "(did you mean 'ghostnetv2_1_3x'?)"),
-        (
-            "network: {dfc_blocks: [16]}",
-            "config.yaml:1: network.dfc_blocks: 16 is out of range: at least 0 and at most",
-        ),
-        ("network: {dfc_kernel_size: 4}", "config.yaml:1: network.dfc_kernel_size: 4 is not odd"),
         ("data: {mean: [0.5, 0.5]}", "config.yaml:1: data.mean: [0.5, 0.5] has 2 items, needs 3"),
         ("data: {mean: 0.5}", "config.yaml:1: data.mean: 0.5 is not a list"),
         ("data: {image_size: 32}", "config.yaml:1: data.image_size: 32 is out of range: at least 33"),
