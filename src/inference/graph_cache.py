@@ -5,6 +5,7 @@ each graph of evaluation has a sealed folder of its own here. What is damaged or
 
 import hashlib
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -17,8 +18,7 @@ class CachedNetwork:
     """A network in evaluation, a function of the text `settings` alone, whose graphs are kept in `folder`."""
 
     def __init__(self, network, folder, settings):
-        self.network, self.folder, self.settings = network.set_train(False), folder, settings
-        self.compiled = set()
+        self.network, self.folder, self.settings, self.compiled = network.set_train(False), folder, settings, set()
 
     def set_train(self, mode=True):
         """Do nothing: the network is in evaluation."""
@@ -50,8 +50,8 @@ class CachedNetwork:
 
 
 def graph_key(settings: str, shapes: str) -> str:
-    """Digest all that a graph depends on: MindSpore's version, the source files, settings and input shapes."""
-    return seal(Path(__file__).parents[1], repr((mindspore.__version__, settings, shapes)), "*.py").decode()[:32]
+    """Digest all that a graph depends on: MindSpore's version, the main script, source files, settings and shapes."""
+    return seal(Path(__file__).parents[1], f"{mindspore.__version__} {sys.argv[0]} {settings}{shapes}", "*.py").decode()
 
 
 def seal(folder, text, pattern="*") -> bytes:
