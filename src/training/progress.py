@@ -60,7 +60,6 @@ class Progress:
 
     def __init__(self, run, folder):
         self.run, self.folder, self.history = run, folder, run.history
-        self.images_per_batch = run.config.train.batch_size * run.ranks.count
         self.bar = None
         self.bad_losses = 0
         self.epoch_start = 0.0
@@ -70,8 +69,8 @@ class Progress:
         """Begin, or go on with, the epoch at which the history stands."""
         self.epoch_start, self.timed_batches = time.monotonic(), None
         self.bar = tqdm(
-            total=self.history.batches_per_epoch * self.images_per_batch,
-            initial=self.history.batch * self.images_per_batch,
+            total=self.history.batches_per_epoch * self.run.images_per_batch,
+            initial=self.history.batch * self.run.images_per_batch,
             desc=f"epoch {self.history.epoch + 1}/{self.run.epochs}",
             unit="img",
             leave=False,
@@ -113,7 +112,7 @@ class Progress:
         if self.timed_batches in (None, self.history.batch):
             return None
         seconds = time.monotonic() - self.timed_start
-        return (self.history.batch - self.timed_batches) * self.images_per_batch / seconds
+        return (self.history.batch - self.timed_batches) * self.run.images_per_batch / seconds
 
     def rate(self) -> float:
         """Give the learning rate of the newest update."""

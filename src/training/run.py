@@ -85,7 +85,7 @@ def run_batches(run, batches, stop, bar, signals) -> list:
     while run.history.batch < stop:
         losses.append(run.train_step(*next(batches)))
         run.history.batch += 1
-        bar.update(run.config.train.batch_size * run.ranks.count)
+        bar.update(run.images_per_batch)
         if signals.requested and is_update_whole(run):
             break
     return losses

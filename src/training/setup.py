@@ -53,6 +53,11 @@ class Run:
         """Batches of this process whose gradients make one update."""
         return self.config.train.accumulation_steps
 
+    @property
+    def images_per_batch(self) -> int:
+        """Images of a batch, over all processes."""
+        return self.config.train.batch_size * self.ranks.count
+
     def average_statistics(self) -> None:
         """Set the running statistics of batch normalisation to their mean over all processes."""
         if self.ranks.count > 1:

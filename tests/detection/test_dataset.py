@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from detection.coco_files import CLASSES, SIZE, content, create, write_and_read, write_split
+from detection.coco_files import CLASSES, SIZE, content, create, write_and_read
 from helpers import are_equal, read_epochs
 
 from src.detection.dataset import NO_OBJECT, LoadEvaluationImage, check_box_counts
@@ -11,14 +11,6 @@ from src.ranks import Ranks
 
 BATCH, IMAGES, REPEAT, MAX_BOXES = 2, 3, 4, 5
 ALONE = Ranks()
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    root = tmp_path_factory.mktemp("coco")
-    write_split(root, "train2017")
-    write_split(root, "val2017")
-    return root
 
 
 def training(root, ranks=ALONE, **data):

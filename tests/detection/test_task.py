@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from detection.coco_files import CLASSES, CONFIG, SIZE, content, create, write_split
+from detection.coco_files import CLASSES, CONFIG, SIZE, content, create
 from helpers import call_here
 from mindspore import Tensor
 from PIL import Image
@@ -20,14 +20,6 @@ from src.tasks import create_task
 PLACES = 6
 LINE = ("--config", CONFIG, "--checkpoint_path", "any", "--num_classes", 2)
 FOUND = ("   90.00%  dog  10.0 5.0 30.0 35.0", "   90.00%  cat  30.5 10.0 50.5 20.0")
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    root = tmp_path_factory.mktemp("coco")
-    write_split(root, "train2017")
-    write_split(root, "val2017")
-    return root
 
 
 class Oracle:
