@@ -2,9 +2,29 @@
 
 import difflib
 
+MAX_LENGTH = 2000  # characters of a message
+
 
 class UserError(Exception):
-    """A mistake in the user's input: what is wrong, where, and what is allowed, in one line."""
+    """A mistake in the user's input: what is wrong, where, and what is allowed, in one line.
+
+    Args:
+        message: may hold names and values from outside, whatever characters these are made of.
+    """
+
+    def __init__(self, message):
+        super().__init__(shorten(quote(message)))
+
+
+def quote(text) -> str:
+    """Write line breaks and other characters that do not print as escapes, such as `\\n`."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def shorten(text: str, length: int = MAX_LENGTH) -> str:
+    """Leave out the middle of a text of more than `length` characters."""
+    half = length // 2
+    return text if len(text) <= length else f"{text[:half]} ... {text[-half:]}"
 
 
 def suggestion(word: str, allowed) -> str:

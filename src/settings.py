@@ -52,7 +52,7 @@ class OptimizerSettings:
         rho: of rmsprop.
         betas: of adamw.
         epsilon: of rmsprop and adamw.
-        weight_decay: on weights, not on biases and batch normalisation.
+        weight_decay: on weights, and with `decay_all` on biases and batch normalisation as well.
         clip_norm: largest norm of all gradients together; 0 is off.
     """
 
@@ -62,6 +62,7 @@ class OptimizerSettings:
     betas: Tuple[float, float] = bounded((0.9, 0.999), 0.0, 1.0)
     epsilon: float = bounded(1e-8, 0.0)
     weight_decay: float = bounded(1e-5, 0.0)
+    decay_all: bool = False
     clip_norm: float = bounded(0.0, 0.0)
 
 

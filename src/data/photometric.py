@@ -1,8 +1,7 @@
 """Photometric distortion of training images, for detection and segmentation.
 
 Source: Liu et al., "SSD: Single Shot MultiBox Detector", ECCV 2016, section 3.6, after Howard, arXiv:1312.5402.
-Differences from the usual OpenCV code: hue and saturation are not rounded to 8 bits in between, and channels are
-not swapped.
+Difference from the usual OpenCV code: hue and saturation are not rounded to 8 bits in between.
 """
 
 from dataclasses import dataclass
@@ -23,12 +22,14 @@ class PhotometricOptions:
         brightness: largest shift in grey levels.
         contrast, saturation: ranges (low, high) of the factor.
         hue: largest rotation in degrees.
+        swap_channels: whether red, green and blue change places in half of the images.
     """
 
     brightness: float = bounded(32.0, 0.0, 255.0)
     contrast: Tuple[float, float] = bounded((0.5, 1.5), 0.0)
     saturation: Tuple[float, float] = bounded((0.5, 1.5), 0.0)
     hue: float = bounded(18.0, 0.0, 180.0)
+    swap_channels: bool = False
 
     def __post_init__(self):
         check_rising(self, "contrast", "saturation")
@@ -37,7 +38,7 @@ class PhotometricOptions:
 def distort(image, generator, options):
     """Shift brightness, scale contrast and saturation, rotate the hue, each with probability 1/2.
 
-    Contrast changes before or after saturation and hue, with equal probability.
+    Contrast changes before or after saturation and hue, with equal probability. Channels are swapped last.
 
     Args:
         image: RGB, uint8 (H, W, 3); stays as it is.
@@ -60,6 +61,8 @@ def distort(image, generator, options):
         pixels = rotate_hue(pixels, generator.uniform(-options.hue, options.hue))
     if factor is not None and contrast_last:
         pixels = scale_contrast(pixels, factor)
+    if options.swap_channels and generator.random() < 0.5:
+        pixels = pixels[..., generator.permutation(3)]
     return np.rint(pixels).astype(np.uint8)
 
 

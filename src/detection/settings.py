@@ -43,12 +43,14 @@ class DataSettings(PipelineSettings):
         image_size: to which an image's longer side is resized; the rest of the square is padding.
         max_boxes: places for objects in a batch; an image with more is an error.
         repeat: times that an epoch is the training set.
+        filter_empty_gt: whether images without annotations are left out of training.
     """
 
     path: str = changeable("data/coco")
     image_size: int = bounded(320, MIN_INPUT_SIZE)
     max_boxes: int = bounded(100, 1)
     repeat: int = bounded(1, 1)
+    filter_empty_gt: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,14 +59,14 @@ class AugmentSettings(PhotometricOptions):
 
     Attributes:
         expand_probability, expand_ratio: of an expansion, and the range of its factor.
-        crop_min_ious: minimum IoUs to draw from; empty for no crops.
+        crop_min_ious: minimum IoUs to draw from, 0 for any crop with the centre of a box; empty for no crops.
         crop_min_size: least share of either side in a crop.
         flip: probability of a horizontal flip.
     """
 
     expand_probability: float = bounded(0.5, 0.0, 1.0)
     expand_ratio: Tuple[float, float] = bounded((1.0, 2.0), 1.0)
-    crop_min_ious: Tuple[float, ...] = bounded((0.4, 0.5, 0.6, 0.7, 0.8, 0.9), 0.0, 1.0)
+    crop_min_ious: Tuple[float, ...] = bounded((0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.0), 0.0, 1.0)
     crop_min_size: float = bounded(0.3, 0.01, 1.0)
     flip: float = bounded(0.5, 0.0, 1.0)
 
@@ -78,12 +80,12 @@ class LossSettings:
     """Assignment of boxes to anchors and scale of the sum, see `loss.YOLOv3Loss`.
 
     Attributes:
-        positive_iou: IoU from which an anchor in a box's cell is positive though it is not the best.
+        positive_iou: IoU above which an anchor in a box's cell is positive though it is not the best.
         ignore_iou: IoU above which a place without a box is no background.
         summed_images: images whose losses are added up; the recipe has 24 on each process.
     """
 
-    positive_iou: float = bounded(1.0, 0.0, 1.0)
+    positive_iou: float = bounded(0.5, 0.0, 1.0)
     ignore_iou: float = bounded(0.5, 0.0, 1.0)
     summed_images: int = bounded(24, 1)
 

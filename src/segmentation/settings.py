@@ -61,9 +61,14 @@ class AugmentSettings:
 
 @dataclass(frozen=True)
 class LossSettings:
-    """Cross-entropy of the head plus `auxiliary_weight` times that of the auxiliary head."""
+    """Cross-entropy of the head plus `auxiliary_weight` times that of the auxiliary head.
+
+    Attributes:
+        average: over which pixels: all, those without a label adding 0, or the counted ones.
+    """
 
     auxiliary_weight: float = bounded(0.4, 0.0)
+    average: Literal["all", "counted"] = "counted"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,3 @@
+"""Images, annotations, labels and folders."""
+
+CASES = {}

@@ -1,0 +1,3 @@
+"""Weights files, exported files and checkpoints of runs."""
+
+CASES = {}
