@@ -23,6 +23,28 @@ def check_box_counts(annotations, max_boxes):
             )
 
 
+def choose_training_images(annotations, filter_empty_gt):
+    """Choose the images to train on.
+
+    Args:
+        annotations: `Annotations`.
+        filter_empty_gt: whether to leave out those without annotations, as MMDetection does; one whose annotations
+            are all crowds or without an area stays, as background.
+
+    Returns:
+        Their indices (N,), and a tuple of lines about what is left out.
+    """
+    indices = np.arange(len(annotations.images))
+    if not filter_empty_gt:
+        return indices, ()
+    kept = indices[[len(image.boxes) > 0 for image in annotations.images]]
+    left_out = len(indices) - len(kept)
+    if left_out == 0:
+        return kept, ()
+    note = f"{annotations.path}: {left_out} of {len(indices)} images have no annotations and are left out of training"
+    return kept, (f"{note} (data.filter_empty_gt)",)
+
+
 def load_annotated(annotated):
     """Load the PIL image of an `AnnotatedImage`, whose size must be what the annotations say."""
     image = load_image(annotated.path)

@@ -4,15 +4,14 @@ Sources: Redmon and Farhadi, "YOLOv3: An Incremental Improvement", 2018, section
 and summation as in MMDetection's yolov3_mobilenetv2. Assignment, for an anchor laid at the centre of each cell:
 
 - A box may only have anchors of its own cells, one a scale: those that hold its centre.
-- The one with the highest IoU of these over all scales is positive. With `positive_iou` below 1, so are the others
-  from it on.
+- The one with the highest IoU of these over all scales is positive, and so are the others above `positive_iou`.
 - A place that is positive for several boxes takes the one of highest IoU, the first if several are equal. A box that
   loses its only place this way has none.
 - Any other place, in whatever cell, is ignored where its anchor's IoU with any box is above `ignore_iou`, and is
   background elsewhere.
 
-MMDetection differs in this: it takes the others above an IoU of 0.5 as positive, gives a place that several boxes fit
-best to the last of them, and lets a box have anchors of any cell that holds some box's centre.
+MMDetection differs in this: it gives a place that several boxes fit best to the last of them, and lets a box have
+anchors of any cell that holds some box's centre.
 """
 
 import math
@@ -39,7 +38,7 @@ class GridAssignment(nn.Cell):
     Args:
         anchors: as in `ANCHORS`, in pixels of the input.
         image_size: side of the square input in pixels.
-        positive_iou: IoU from which an anchor in a box's cell is positive though it is not the best.
+        positive_iou: IoU above which an anchor in a box's cell is positive though it is not the best.
         ignore_iou: IoU above which a place without a box is no background.
 
     Input: boxes float32 (B, M, 4), x1, y1, x2, y2 in pixels; labels int32 (B, M), below 0 for rows that are no box.
@@ -66,8 +65,8 @@ class GridAssignment(nn.Cell):
             highest += (ops.amax(shares, 1),)
             own += (own_shares,)
         highest, own = ops.concat(highest, 1), ops.concat(own, 2)  # (B, A), (B, M, A)
-        needed = ops.minimum(ops.amax(own, 2, True), self.positive_share)  # (B, M, 1)
-        claims = ops.where(own >= needed, own, ops.zeros_like(own))
+        chosen = ops.logical_or(own == ops.amax(own, 2, True), own > self.positive_share)
+        claims = ops.where(chosen, own, ops.zeros_like(own))
         positive = ops.amax(claims, 1) > 0
         background = ops.logical_and(highest <= self.ignore_share, ops.logical_not(positive))
         owners = claims.argmax(1).astype(mindspore.int32)

@@ -12,7 +12,7 @@ from src.data.pipeline import build_batches
 from src.data.sampler import evaluation_sampler, training_sampler
 from src.detection.annotations import Annotations, read_annotations
 from src.detection.boxes import clip_boxes
-from src.detection.dataset import LoadEvaluationImage, LoadTrainingImage, check_box_counts
+from src.detection.dataset import LoadEvaluationImage, LoadTrainingImage, check_box_counts, choose_training_images
 from src.detection.drawing import draw_detections
 from src.detection.loss import YOLOv3Loss
 from src.detection.metrics import DetectionMetrics
@@ -52,17 +52,18 @@ class DetectionTask:
         images = annotations.images
         if split == "train":
             check_box_counts(annotations, data.max_boxes)
-            numbers, batch_size = np.tile(np.arange(len(images)), data.repeat), config.train.batch_size
+            numbers, notes = choose_training_images(annotations, data.filter_empty_gt)
+            numbers, batch_size = np.tile(numbers, data.repeat), config.train.batch_size
             sampler = training_sampler(numbers, annotations.path, config.train, config.runtime.seed, ranks)
             transform = DetectionAugmentation(data.image_size, data.mean_colour, config.augment)
             load = LoadTrainingImage(images, transform, data.max_boxes, config.runtime.seed)
             columns = ["image", "boxes", "labels"]
         else:
-            batch_size, columns = config.evaluation.batch_size, ["image", "key"]
+            batch_size, columns, notes = config.evaluation.batch_size, ["image", "key"], ()
             sampler = evaluation_sampler(np.arange(len(images)), annotations.path, ranks)
             load = LoadEvaluationImage(images, data.image_size, data.mean_colour)
         build = partial(build_batches, load=load, columns=columns, batch_size=batch_size, settings=data)
-        return Dataset(sampler, batch_size, build, annotations, annotations.class_names, ranks)
+        return Dataset(sampler, batch_size, build, annotations, annotations.class_names, ranks, notes)
 
     def _read_annotations(self, split) -> Annotations:
         """Read the annotations of a split and compare their classes with the settings."""

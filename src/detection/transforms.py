@@ -1,12 +1,11 @@
-"""Images and boxes as the network sees them: photometric distortion, expansion, crop, resize with padding, flip.
+"""Images and boxes as the network sees them: expansion, crop, resize, flip, photometric distortion, padding.
 
 Source: Liu et al., "SSD: Single Shot MultiBox Detector", ECCV 2016, section 3.6, with the ranges of the light
-YOLOv3-MobileNetV2 set-up, where every box of an image must have the minimum IoU with a crop.
+YOLOv3-MobileNetV2 set-up for 320x320 pixels, where every box of an image must have the minimum IoU with a crop, and
+colours are distorted last, those that an expansion has filled in among them.
 
 Expansion, crop, resize and flip are first put together into one `View`, which maps boxes exactly, and the pixels are
-read once. Differences from the reference: Pillow's antialiased bilinear resize; colours are distorted behind it
-instead of in front, which is the same but for rounding, at a fraction of the cost; crops without a minimum IoU only
-where `crop_min_ious` has 0.
+read once. Difference from the reference: Pillow's antialiased bilinear resize.
 """
 
 from dataclasses import dataclass, replace
@@ -75,7 +74,7 @@ class View:
         Args:
             image: PIL image, RGB.
             fill: colour of the padding and of the window where it lies beyond the image.
-            change: function of the image's own pixels, uint8 (h, w, 3), before they are placed.
+            change: function of the window's pixels, uint8 (h, w, 3); the padding stays as it is.
         """
         columns, rows = self.scaled
         canvas = np.full((self.size, self.size, 3), fill, np.uint8)
@@ -83,10 +82,14 @@ class View:
         (top, bottom), down = _overlap(self.top, self.height, image.height, rows)
         if left < right and top < bottom:
             source = (across[0], down[0], across[1], down[1])
-            part = np.asarray(image.resize((right - left, bottom - top), Image.Resampling.BILINEAR, source))
-            canvas[top:bottom, left:right] = part if change is None else change(part)
+            canvas[top:bottom, left:right] = image.resize(
+                (right - left, bottom - top), Image.Resampling.BILINEAR, source
+            )
+        window = canvas[:rows, :columns]
+        if change is not None:
+            window[:] = change(window)
         if self.flip:
-            canvas[:rows, :columns] = canvas[:rows, :columns][:, ::-1].copy()
+            window[:] = window[:, ::-1].copy()
         return canvas
 
 
@@ -172,7 +175,7 @@ class DetectionAugmentation:
 
     def __call__(self, image, boxes, labels, generator):
         view = self.draw_view(image.width, image.height, boxes, generator)
-        pixels = view.read(image, self.fill, lambda part: distort(part, generator, self.settings))
+        pixels = view.read(image, self.fill, lambda window: distort(window, generator, self.settings))
         kept = has_centre(view.corners, boxes)
         boxes = view.to_input(clip_boxes(boxes[kept], view.corners))
         return pixels, boxes.astype(np.float32), labels[kept]

@@ -81,7 +81,8 @@ class SegmentationTask:
 
     def attach_loss(self, network):
         """Build (images, labels) -> scalar loss."""
-        return SegmentationLoss(network, self.config.loss.auxiliary_weight)
+        loss = self.config.loss
+        return SegmentationLoss(network, loss.auxiliary_weight, loss.average)
 
     def build_evaluation_network(self, network):
         """Give the network as it is: its small logits are resized on the host, see `segmenter`."""

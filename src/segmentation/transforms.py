@@ -11,6 +11,7 @@ from src.data.photometric import PhotometricOptions, distort
 from src.segmentation.loss import IGNORED
 
 CROP_ATTEMPTS = 10
+COLOURS = PhotometricOptions(hue=36.0)  # MMSegmentation's 18 are units of OpenCV's 8-bit hue, of two degrees each
 
 
 class SegmentationAugmentation:
@@ -36,7 +37,7 @@ class SegmentationAugmentation:
         if generator.random() < self.settings.flip:
             image, labels = image[:, ::-1], labels[:, ::-1]
         if self.settings.photometric:
-            image = distort(image, generator, PhotometricOptions())
+            image = distort(image, generator, COLOURS)
         return pad(image, labels, self.crop_size, self.fill)
 
 

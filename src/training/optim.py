@@ -8,9 +8,9 @@ import mindspore
 from mindspore import Parameter, Tensor, nn, ops
 
 
-def decays(parameter) -> bool:
-    """Whether weight decay applies: to weights, not to biases and batch normalisation."""
-    return len(parameter.shape) > 1
+def decays(parameter, settings) -> bool:
+    """Whether weight decay applies: to weights; to biases and batch normalisation with `decay_all` only."""
+    return settings.weight_decay > 0 and (settings.decay_all or len(parameter.shape) > 1)
 
 
 def build_optimizer(parameters, rates, settings):
@@ -25,16 +25,18 @@ def build_optimizer(parameters, rates, settings):
         settings: `OptimizerSettings`.
     """
     parameters = list(parameters)
+    decayed = [decays(parameter, settings) for parameter in parameters]
     if settings.name == "adamw":
-        return AdamW(parameters, rates, settings.weight_decay, settings.betas, settings.epsilon)
+        return AdamW(parameters, decayed, rates, settings.weight_decay, settings.betas, settings.epsilon)
     if settings.name == "rmsprop":
-        return RMSPropTF(parameters, rates, settings.weight_decay, settings.rho, settings.momentum, settings.epsilon)
+        decay, momentum = settings.weight_decay, settings.momentum
+        return RMSPropTF(parameters, decayed, rates, decay, settings.rho, momentum, settings.epsilon)
     groups = [
-        {"params": [p for p in parameters if decays(p)], "weight_decay": settings.weight_decay},
-        {"params": [p for p in parameters if not decays(p)], "weight_decay": 0.0},
-        {"order_params": parameters},
+        {"params": [p for p, decay in zip(parameters, decayed) if decay], "weight_decay": settings.weight_decay},
+        {"params": [p for p, decay in zip(parameters, decayed) if not decay], "weight_decay": 0.0},
     ]
-    return nn.Momentum(groups, rates, settings.momentum)
+    groups = [group for group in groups if group["params"]]
+    return nn.Momentum([*groups, {"order_params": parameters}], rates, settings.momentum)
 
 
 def _scalar(value):
@@ -48,9 +50,9 @@ class RMSPropTF(nn.Optimizer):
     buffer, so that a change of it acts on later gradients only.
     """
 
-    def __init__(self, parameters, learning_rate, weight_decay, rho, momentum, epsilon):
+    def __init__(self, parameters, decayed, learning_rate, weight_decay, rho, momentum, epsilon):
         super().__init__(learning_rate, parameters)
-        self.decayed = tuple(weight_decay > 0 and decays(parameter) for parameter in self._parameters)
+        self.decayed = tuple(decayed)
         self.mean_square = self._parameters.clone(prefix="mean_square", init="ones")
         self.velocity = self._parameters.clone(prefix="velocity", init="zeros")
         self.constants = tuple(_scalar(value) for value in (1 - rho, momentum, epsilon, weight_decay))
@@ -83,9 +85,9 @@ class AdamW(nn.Optimizer):
     MindSpore's `nn.AdamWeightDecay` has no bias correction, its `nn.Adam` no decoupled decay.
     """
 
-    def __init__(self, parameters, learning_rate, weight_decay, betas, epsilon):
+    def __init__(self, parameters, decayed, learning_rate, weight_decay, betas, epsilon):
         super().__init__(learning_rate, parameters)
-        self.decayed = tuple(weight_decay > 0 and decays(parameter) for parameter in self._parameters)
+        self.decayed = tuple(decayed)
         self.moment1 = self._parameters.clone(prefix="moment1", init="zeros")
         self.moment2 = self._parameters.clone(prefix="moment2", init="zeros")
         self.beta1_power = Parameter(_scalar(1.0), name="beta1_power")

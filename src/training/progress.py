@@ -115,8 +115,8 @@ class Progress:
         return (self.history.batch - self.timed_batches) * self.run.images_per_batch / seconds
 
     def rate(self) -> float:
-        """Give the learning rate of the newest update."""
-        return self.run.rates[(self.history.batches_done - 1) // self.run.batches_per_update]
+        """Give the learning rate of the newest update; before any, that of the first."""
+        return self.run.rates[max(0, self.run.train_step.updates_tried() - 1)]
 
     def report(self) -> None:
         """Print and log a line in the middle of an epoch."""

@@ -19,7 +19,8 @@ class TrainStep(nn.Cell):
         clip_norm: largest norm of all gradients together; 0 switches clipping off.
         accumulation_steps: batches whose mean gradient makes an update.
         loss_scale: 'none', 'fixed' or 'dynamic'. Unless none, an update with a gradient that is not finite is left
-            out and counted, running statistics go back to those of the last good one; dynamic also halves the scale.
+            out and counted, running statistics go back to those of the last good one, and the schedule goes on as if
+            it had been made; dynamic also halves the scale.
         initial_loss_scale: of both kinds.
         average: `WeightAverage`, or None.
         ranks: `Ranks` of the run, whose gradients are averaged.
@@ -92,6 +93,7 @@ class TrainStep(nn.Cell):
             self.hyper_map(_copy, self.good_statistics, self.statistics)
         else:
             ops.assign_add(self.skipped_updates, 1)
+            ops.assign_add(self.optimizer.global_step, 1)  # the schedule goes on
             self.hyper_map(_copy, self.statistics, self.good_statistics)
         self.scaler.adjust(finite)
 
@@ -107,6 +109,10 @@ class TrainStep(nn.Cell):
         """Note the running statistics, set from outside, as those that a skipped update goes back to."""
         for good, statistic in zip(self.good_statistics or (), self.statistics or ()):
             good.set_data(Tensor(statistic.asnumpy()))
+
+    def updates_tried(self) -> int:
+        """Give the optimizer's count of updates, made and skipped; it chooses the learning rate."""
+        return int(self.optimizer.global_step.asnumpy()[0])
 
     def loss_scale(self) -> float:
         """Give the loss scale of the next batch; 1 without one."""

@@ -42,14 +42,14 @@ class BadInput:
 
 
 def write_good_inputs(folder):
-    """Write a dataset of each task, `classes`, `coco` and `ade`, and a configuration file for each; two classes each."""
+    """Write a dataset and a configuration file for each task: `classes`, `coco` and `ade`, of two classes."""
     write_images(folder / "classes", {"train": {"a": 3, "b": 3}, "val": {"a": 1, "b": 1}})
     write_split(folder / "coco", "train2017")
     write_split(folder / "coco", "val2017")
     generator = np.random.default_rng(0)
     for split in ("training", "validation"):
         for name in ("0", "1", "2"):
-            image, mask = folder / "ade/images" / split / f"{name}.png", folder / "ade/annotations" / split / f"{name}.png"
+            image, mask = (folder / "ade" / kind / split / f"{name}.png" for kind in ("images", "annotations"))
             for path in (image, mask):
                 path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(generator.integers(0, 256, (48, 64, 3), np.uint8)).save(image)

@@ -59,6 +59,23 @@ def test_distortion_is_random_but_repeatable():
     assert np.array_equal(distort(image, np.random.default_rng(7), options), results[7])
 
 
+def test_channels_are_swapped_in_half_of_the_images_and_last():
+    off = {"brightness": 0.0, "contrast": (1.0, 1.0), "saturation": (1.0, 1.0), "hue": 0.0}
+    image = random_image().astype(np.uint8)
+    orders = {}
+    for seed in range(240):
+        result = distort(image, np.random.default_rng(seed), PhotometricOptions(**off, swap_channels=True))
+        order = tuple(int(np.flatnonzero((image == result[..., [channel]]).all((0, 1)))[0]) for channel in range(3))
+        orders[order] = orders.get(order, 0) + 1
+    assert len(orders) == 6 and 120 < orders.pop((0, 1, 2)) < 160  # one in six swaps changes nothing
+    assert all(8 < count < 35 for count in orders.values())
+    bright, plain = (
+        [distort(image, np.random.default_rng(seed), PhotometricOptions(swap_channels=swap)) for seed in range(20)]
+        for swap in (True, False)
+    )
+    assert all(np.array_equal(np.sort(a, 2), np.sort(b, 2)) for a, b in zip(bright, plain))
+
+
 def test_each_limit_holds():
     """With one change switched on at a time, on mid colours that do not saturate."""
     off = {"brightness": 0.0, "contrast": (1.0, 1.0), "saturation": (1.0, 1.0), "hue": 0.0}

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from detection.coco_files import CLASSES, SIZE, content, create, write_and_read
+from detection.coco_files import CLASSES, SIZE, content, create, write_and_read, write_split
 from helpers import are_equal, read_epochs
 
 from src.detection.dataset import NO_OBJECT, LoadEvaluationImage, check_box_counts
@@ -14,7 +14,7 @@ ALONE = Ranks()
 
 
 def training(root, ranks=ALONE, **data):
-    values = {"repeat": REPEAT, "max_boxes": MAX_BOXES, "workers": 2, **data}
+    values = {"repeat": REPEAT, "max_boxes": MAX_BOXES, "workers": 2, "filter_empty_gt": False, **data}
     task = create(root, {f"data.{key}": value for key, value in values.items()})
     return task.build_dataset("train", ranks)
 
@@ -81,6 +81,22 @@ def test_padding_becomes_nothing_behind_normalisation(root):
     wide, tall = images  # of 60x40 and 40x50 pixels
     assert np.abs(wide[:, 43:]).max() < 0.01 < np.abs(wide[:, :43]).mean()
     assert np.abs(tall[:, :, 51:]).max() < 0.01 < np.abs(tall[:, :, :51]).mean()
+
+
+def test_images_without_annotations_are_left_out_where_asked(root, tmp_path):
+    """MMDetection's rule: an image with nothing but a crowd stays."""
+    assert training(root).notes == () and len(training(root).sampler) == IMAGES * REPEAT
+    described = content()
+    described["annotations"] = described["annotations"][1:]
+    described["annotations"][0]["iscrowd"] = 1
+    write_split(tmp_path, described=described)
+    dataset = training(tmp_path, filter_empty_gt=True)
+    assert len(dataset.sampler) == 2 * REPEAT and set(dataset.sampler.entries.tolist()) == {0, 1}
+    (note,) = dataset.notes
+    assert "1 of 3 images have no annotations and are left out" in note
+    assert all(labels.shape == (BATCH, MAX_BOXES) for _, _, labels in read_epochs(dataset.pipeline())[0])
+    validation = create(root, {"data.filter_empty_gt": True}).build_dataset("val", ALONE)
+    assert len(validation.sampler) == IMAGES and validation.notes == ()
 
 
 def test_too_many_boxes_are_named(root, tmp_path):

@@ -189,6 +189,17 @@ def test_second_best_anchor_of_the_cell_is_ignored_or_positive():
     assert np.flatnonzero(positive[0]).tolist() == [0, 1] and (positive + background).all()
 
 
+def test_an_anchor_at_the_threshold_itself_is_background():
+    """Boxes of 16x32 around the middle of a cell, by hand: IoUs of 1, 1/2 and 1/2 with the anchors."""
+    anchors = [[(16, 32), (16, 16), (32, 32)], *SMALL_ANCHORS[1:]]
+    mindspore.set_context(mode=mindspore.PYNATIVE_MODE)
+    boxes, labels = Tensor(np.array([[[8, 0, 24, 32]]], np.float32)), Tensor(np.zeros((1, 1), np.int32))
+    _, positive, background = (y.asnumpy()[0] for y in GridAssignment(anchors, SIZE, 0.5, 0.5)(boxes, labels))
+    assert positive[:3].tolist() == [1, 0, 0] and background[:3].tolist() == [0, 1, 1]
+    _, positive, _ = (y.asnumpy()[0] for y in GridAssignment(anchors, SIZE, 0.499, 0.5)(boxes, labels))
+    assert positive[:3].tolist() == [1, 1, 1]
+
+
 def test_equal_boxes_go_to_the_first():
     boxes, labels = np.array([[[10, 10, 30, 30]] * 2], np.float32), np.array([[2, 1]], np.int32)
     owners, positive, _ = assign(boxes, labels)

@@ -4,12 +4,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers import PROJECT
 from PIL import Image
 
+from src.config import load_config
 from src.detection.boxes import box_iou, clip_boxes, has_centre
 from src.detection.settings import AugmentSettings
 from src.detection.transforms import CROP_ASPECTS, DetectionAugmentation, View, crop, expand, whole_view
+from src.tasks import SCHEMAS
 
+COCO_CONFIG = PROJECT / "configs" / "detection" / "yolov3_ghostnetv2_1x_coco.yaml"
 FILL = (124, 116, 104)
 SIZE = 160
 WIDTH, HEIGHT = 240, 180
@@ -120,6 +124,29 @@ def test_crop():
     assert 20 < kept < 40 and cut > 5
 
 
+def draw_coco_like(generator):
+    """Draw a size and boxes as COCO has them: on average 7 a image, of all sizes, from 2 % of the image's side on."""
+    size = np.array((640, 480) if generator.random() < 0.7 else (480, 640))
+    count = max(1, int(generator.geometric(1 / 7)))
+    sides = np.minimum(np.exp(generator.uniform(np.log(0.02), np.log(0.9), (count, 2))), 1) * size
+    corners = generator.uniform(0, 1, (count, 2)) * (size - sides)
+    return size, np.concatenate((corners, corners + sides), 1)
+
+
+def test_the_recipe_crops_half_of_the_images():
+    """Minimum IoUs with every box of many are hardly ever met, which leaves "whole" and "any crop" to draw from."""
+    settings = load_config(COCO_CONFIG, SCHEMAS).augment
+    assert settings.crop_min_ious == AugmentSettings().crop_min_ious == (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.0)
+    generator, cropped = np.random.default_rng(0), 0
+    for _ in range(300):
+        (width, height), boxes = draw_coco_like(generator)
+        whole = whole_view(int(width), int(height), 320)
+        view = crop(whole, boxes, settings.crop_min_ious, settings.crop_min_size, generator)
+        cropped += view != whole
+        assert view == whole or has_centre(view.corners, boxes).any()
+    assert 0.42 < cropped / 300 < 0.62
+
+
 def test_no_crop_and_an_image_without_boxes():
     whole = whole_view(WIDTH, HEIGHT, SIZE)
     assert crop(whole, np.array([BOX]), (), 0.3, np.random.default_rng(0)) == whole
@@ -155,6 +182,20 @@ def test_colours_change_and_padding_does_not():
         assert np.allclose(moved[0], np.array(BOX) * SIZE / WIDTH)
         seen.add(tuple(pixels[0, 0]))
     assert len(seen) > 10
+
+
+def test_the_filler_of_an_expansion_changes_with_the_image():
+    transform = build(expand_probability=1.0, expand_ratio=(1.9, 2.0), crop_min_ious=())
+    changed = 0
+    for seed in range(20):
+        boxes = np.array([BOX], np.float32)
+        pixels, _, _ = transform(blue_image(), boxes, np.zeros(1, np.int32), np.random.default_rng(seed))
+        view = transform.draw_view(WIDTH, HEIGHT, boxes, np.random.default_rng(seed))
+        filler = view.read(blue_image(), FILL)[: view.scaled[1]] == FILL
+        colours = np.unique(pixels[: view.scaled[1]][filler.all(2)], axis=0)
+        assert len(colours) == 1 and (pixels[view.scaled[1] :] == FILL).all()
+        changed += (colours[0] != FILL).any()
+    assert changed > 10
 
 
 def test_an_image_without_boxes_trains_as_background():

@@ -35,11 +35,12 @@ def random_maps(seed=0):
     return logits, auxiliary, labels
 
 
-def test_loss_and_gradients_equal_pytorch():
+@pytest.mark.parametrize("average", ["all", "counted"])
+def test_loss_and_gradients_equal_pytorch(average):
     torch = reference("torch")
     functional = torch.nn.functional
     logits, auxiliary, labels = random_maps()
-    cell = SegmentationLoss(TwoMaps(logits, auxiliary), 0.4)
+    cell = SegmentationLoss(TwoMaps(logits, auxiliary), 0.4, average)
     parameters = [cell.network.logits, cell.network.auxiliary]
     loss, gradients = ops.value_and_grad(cell, None, parameters)(Tensor(np.zeros(1, np.float32)), Tensor(labels))
 
@@ -47,16 +48,32 @@ def test_loss_and_gradients_equal_pytorch():
     expected = 0
     for values, weight in zip(maps, (1.0, 0.4)):
         full = functional.interpolate(values, labels.shape[1:], mode="bilinear", align_corners=False)
-        expected += weight * functional.cross_entropy(full, torch.from_numpy(labels).long(), ignore_index=IGNORED)
+        each = functional.cross_entropy(full, torch.from_numpy(labels).long(), ignore_index=IGNORED, reduction="none")
+        expected += weight * (each.mean() if average == "all" else each.sum() / int((labels != IGNORED).sum()))
     expected.backward()
     assert abs(float(loss.asnumpy()) - expected.item()) < 1e-5
     for gradient, values in zip(gradients, maps):
         assert np.abs(gradient.asnumpy() - values.grad.numpy()).max() < 1e-6
 
 
-def test_a_batch_without_labelled_pixels_has_no_loss():
+def test_over_all_pixels_a_batch_is_the_mean_of_its_parts():
+    """However a batch is split over devices, its loss is the same."""
+    logits, _, labels = random_maps()
+    labels = np.ascontiguousarray(labels[:, :4, :6]).astype(np.int32)
+    labels[0, :3] = IGNORED
+
+    def loss(part, average):
+        return float(pixel_cross_entropy(Tensor(logits[part]), Tensor(labels[part]), average).asnumpy())
+
+    halves = [[loss(slice(i, i + 1), average) for i in range(2)] for average in ("all", "counted")]
+    assert np.mean(halves[0]) == pytest.approx(loss(slice(2), "all"), rel=1e-6)
+    assert np.mean(halves[1]) != pytest.approx(loss(slice(2), "counted"), rel=1e-2)
+
+
+@pytest.mark.parametrize("average", ["all", "counted"])
+def test_a_batch_without_labelled_pixels_has_no_loss(average):
     logits, auxiliary, labels = random_maps()
-    cell = SegmentationLoss(TwoMaps(logits, auxiliary), 0.4)
+    cell = SegmentationLoss(TwoMaps(logits, auxiliary), 0.4, average)
     parameters = [cell.network.logits, cell.network.auxiliary]
     nothing = Tensor(np.full_like(labels, IGNORED))
     loss, gradients = ops.value_and_grad(cell, None, parameters)(Tensor(np.zeros(1, np.float32)), nothing)
@@ -68,7 +85,7 @@ def test_half_precision_and_large_logits_stay_finite():
     logits = np.zeros((1, 2, 1, 2), np.float16)
     logits[0, 0] = (60000, -60000)
     labels = Tensor(np.zeros((1, 1, 2), np.int32))
-    loss = pixel_cross_entropy(Tensor(logits), labels)
+    loss = pixel_cross_entropy(Tensor(logits), labels, "counted")
     assert loss.dtype == mindspore.float32
     assert float(loss.asnumpy()) == 30000  # of pixels with loss 0 and 60000
 

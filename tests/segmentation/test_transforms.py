@@ -1,5 +1,7 @@
 """Augmentation: labels move exactly with the pixels, as an image shows whose colours are its mask's."""
 
+import colorsys
+
 import numpy as np
 import pytest
 
@@ -105,6 +107,18 @@ def test_flip_is_of_both():
     transform = build_square(flip=1.0, photometric=False)
     flipped, flipped_labels = transform(image, labels, np.random.default_rng(0))
     assert np.array_equal(flipped, image[:, ::-1]) and np.array_equal(flipped_labels, labels[:, ::-1])
+
+
+def test_the_hue_turns_by_up_to_36_degrees():
+    """MMSegmentation's 18 units of OpenCV's 8-bit hue; red stays between orange and pink."""
+    image, labels = np.full((40, 40, 3), (100, 0, 0), np.uint8), np.zeros((40, 40), np.uint8)
+    transform = build_square(flip=0.0)
+    turns = []
+    for seed in range(300):
+        distorted, _ = transform(image, labels, np.random.default_rng(seed))
+        hue = colorsys.rgb_to_hsv(*distorted[0, 0] / 255)[0] * 360
+        turns.append((hue + 180) % 360 - 180)
+    assert 30 < max(turns) < 37 and -37 < min(turns) < -30
 
 
 def test_photometric_distortion_leaves_labels_alone():

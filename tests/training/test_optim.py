@@ -17,9 +17,9 @@ class Regression(nn.Cell):
         return ((ops.matmul(x, self.weight) + self.bias) ** 2).mean()
 
 
-def pytorch_optimizer(name, weight, bias):
+def pytorch_optimizer(name, weight, bias, decay_all):
     """The same optimizer of PyTorch or timm."""
-    groups = [{"params": [weight], "weight_decay": 0.1}, {"params": [bias], "weight_decay": 0.0}]
+    groups = [{"params": [weight], "weight_decay": 0.1}, {"params": [bias], "weight_decay": 0.1 * decay_all}]
     if name == "rmsprop":
         return reference("timm.optim").RMSpropTF(groups, lr=1.0, alpha=0.95, eps=1e-3, momentum=0.9)
     optim = reference("torch").optim
@@ -30,8 +30,9 @@ def pytorch_optimizer(name, weight, bias):
 
 @pytest.mark.parametrize("mode", [mindspore.GRAPH_MODE, mindspore.PYNATIVE_MODE], ids=["graph", "pynative"])
 @pytest.mark.parametrize("clip_norm", [0.0, 0.5])
+@pytest.mark.parametrize("decay_all", [False, True])
 @pytest.mark.parametrize("name", ["adamw", "rmsprop", "sgd"])
-def test_twenty_steps_equal_pytorch(name, clip_norm, mode):
+def test_twenty_steps_equal_pytorch(name, decay_all, clip_norm, mode):
     torch = reference("torch")
     mindspore.set_context(mode=mode)
     weight, bias = normal(5, 4), normal(4, seed=1)
@@ -40,10 +41,11 @@ def test_twenty_steps_equal_pytorch(name, clip_norm, mode):
     network = Regression(weight, bias)
     epsilon = 1e-3 if name == "rmsprop" else 1e-8
     settings = {"weight_decay": 0.1, "momentum": 0.9, "betas": (0.8, 0.99), "epsilon": epsilon, "rho": 0.95}
+    settings["decay_all"] = decay_all
     step = step_of(network, optimizer_of(network, name, rates, **settings), clip_norm=clip_norm)
 
     w, b = (torch.from_numpy(values.copy()).requires_grad_() for values in (weight, bias))
-    theirs = pytorch_optimizer(name, w, b)
+    theirs = pytorch_optimizer(name, w, b, decay_all)
     for rate, x in zip(rates, normal(20, 6, 5, seed=2)):
         loss = step(Tensor(x)).asnumpy()
         theirs.zero_grad()

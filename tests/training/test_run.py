@@ -11,6 +11,7 @@ from training.tiny_run import TinyFolder, losses_in, tiny_run
 
 from src.errors import UserError
 from src.ranks import Ranks
+from src.settings import ScheduleSettings
 from src.training import progress
 from src.training.progress import StopSignals, format_row, mean_loss
 from src.training.run import LOSS_INTERVAL, is_save_point, train
@@ -102,6 +103,16 @@ def test_a_loss_scale_may_skip_some(folder, monkeypatch):
     assert losses_in(folder.last) == 4
     with pytest.raises(UserError, match="the loss is inf at batch 6 of epoch 1"):
         train(tiny_run([[1.0, *bad, INF]], loss_scaling="dynamic"), folder, "val")
+
+
+def test_the_log_tells_the_rate_that_was_used_behind_a_skipped_update(folder):
+    """The rates halve with each update tried; the second one is skipped."""
+    halving = ScheduleSettings(name="step", learning_rate=8.0, decay_epochs=0.25, decay_rate=0.5)
+    run = tiny_run([[1.0, INF, 1.0, 1.0]], [0.5], loss_scaling="fixed", log_every=1, schedule=halving)
+    assert train(run, folder, "val")
+    assert losses_in(folder.last) == 8 + 2 + 1
+    told = [part for line in lines(folder) for part in line if part.startswith("learning_rate")]
+    assert told == [f"learning_rate {rate}" for rate in (8, 4, 2, 1)]
 
 
 def test_the_mean_loss_leaves_out_what_was_skipped():

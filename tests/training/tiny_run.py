@@ -84,7 +84,7 @@ def tiny_dataset(losses):
     return Dataset(sampler, 1, build, (), (), Ranks())
 
 
-def tiny_run(losses, metrics=(), signals=None, optimizer=None, loss_scaling="none", **train):
+def tiny_run(losses, metrics=(), signals=None, optimizer=None, loss_scaling="none", schedule=None, **train):
     """A `Run`: with the usual optimizer, each update takes the mean loss of its batches off the bias.
 
     Args:
@@ -93,11 +93,12 @@ def tiny_run(losses, metrics=(), signals=None, optimizer=None, loss_scaling="non
         signals: {batch since the start: signal}.
         optimizer: `OptimizerSettings`.
         loss_scaling: 'none', 'fixed' or 'dynamic'.
+        schedule: `ScheduleSettings`; None for a rate of 1.
         train: settings of `train`.
     """
     config = Config(
         optimizer=optimizer or OptimizerSettings(name="sgd", momentum=0.0, weight_decay=0.0),
-        schedule=ScheduleSettings(name="constant", learning_rate=1.0),
+        schedule=schedule or ScheduleSettings(name="constant", learning_rate=1.0),
         train=TrainSettings(**{"epochs": len(losses), "batch_size": 1, **train}),
         precision=PrecisionSettings(loss_scaling=loss_scaling),
     )
