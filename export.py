@@ -1,5 +1,6 @@
 """Export a checkpoint: python export.py --checkpoint_path FILE --file_name NAME --file_format MINDIR"""
 
+import os
 import re
 from pathlib import Path
 
@@ -32,6 +33,14 @@ def parse_arguments():
     return parser.parse_intermixed_args()
 
 
+def choose_path(name, ending):
+    """Path of the file to write, of a name with or without its ending."""
+    stem = name.removesuffix(ending)
+    if Path(stem).name in ("", "..") or stem.endswith(("/", os.sep)):
+        raise UserError(f"--file_name {name!r}: names no file")
+    return Path(stem + ending)
+
+
 def check_signature(arguments, formats, signature, task_name):
     """Raise `UserError` where the flags ask for what the task's network does not have."""
     if arguments.file_format not in formats:
@@ -56,8 +65,7 @@ def main():
     arguments = parse_arguments()
     if arguments.batch_size < 1:
         raise UserError(f"--batch_size {arguments.batch_size} is out of range: at least 1")
-    ending = f".{arguments.file_format.lower()}"
-    path = Path(arguments.file_name.removesuffix(ending) + ending)
+    path = choose_path(arguments.file_name, f".{arguments.file_format.lower()}")
     refuse_existing(path, arguments.force)
     config = read_config(arguments, arguments.checkpoint_path)
     init_runtime(config.runtime.device_target, config.runtime.seed, graph_mode=True)

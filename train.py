@@ -4,8 +4,10 @@ import shlex
 import sys
 from pathlib import Path
 
-from src.command_line import DEFAULT_CONFIG, INTERRUPTED, add_overrides, add_preference, build_parser, read_config, run
+from src.command_line import DEFAULT_CONFIG, add_overrides, add_preference, build_parser, read_config, run
 from src.config import check_same_settings, dump_config, load_config
+from src.errors import UserError
+from src.interrupt import INTERRUPTED
 from src.runtime import init_runtime
 from src.settings import with_class_names
 from src.tasks import SCHEMAS, create_task
@@ -27,6 +29,8 @@ def parse_arguments():
     if arguments.resume and "=" in arguments.resume:  # a setting behind a bare --resume
         arguments.overrides.insert(0, arguments.resume)
         arguments.resume = AUTO
+    if arguments.finetune and arguments.pre_trained is None:
+        raise UserError("--finetune: takes part of a checkpoint, which --pre_trained names")
     return arguments
 
 

@@ -4,7 +4,6 @@ Each measurement is a process of its own; rounds of all of them alternate, so th
 Without options: inference. --train: a training step. --pipeline: input pipelines, on the images of --data_url.
 """
 
-import argparse
 import importlib.metadata
 import importlib.util
 import json
@@ -25,7 +24,7 @@ ENVIRONMENT = dict(os.environ)
 from benchmark_tables import FILES, PIPELINES, RUNTIMES, show_network, show_pipelines
 
 from src.architecture import VARIANTS
-from src.command_line import DEFAULT_CONFIG, run
+from src.command_line import DEFAULT_CONFIG, Parser, run
 from src.errors import UserError
 from src.files import write_text
 from src.weights.names import TIMM_NAMES
@@ -35,11 +34,7 @@ PACKAGES = ("mindspore", "torch", "timm", "onnxruntime", "openvino")
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = Parser(__doc__.splitlines()[0])
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--train", action="store_true", help="time a training step: SGD with momentum")
     mode.add_argument("--pipeline", action="store_true", help="time input pipelines")

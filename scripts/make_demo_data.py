@@ -8,7 +8,6 @@ with a fixed seed into 1,437 for training and 360 for validation. The layout dep
 - segmentation: ADE20K's, 119 and 30 canvases of 12 digits each, whose squares are the classes 1 (digit 0) to 10.
 """
 
-import argparse
 import json
 import shutil
 import sys
@@ -19,7 +18,8 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.command_line import run
+from src.command_line import Parser, run
+from src.files import TEMPORARY, unwritable
 
 WHITE = 16  # grey levels in the data are 0 to 16
 VAL_IMAGES = 360
@@ -58,7 +58,7 @@ def write_detection(folder: Path) -> None:
     categories = [{"id": digit + 1, "name": str(digit)} for digit in range(CLASSES)]
     generator = np.random.default_rng(SEED)
     for name, count in DETECTION_IMAGES.items():
-        (folder / name).mkdir(parents=True)
+        (folder / name).mkdir()
         chosen = np.flatnonzero(is_val == (name == "val2017"))
         content = {"images": [], "annotations": [], "categories": categories}
         for number in range(1, count + 1):
@@ -127,18 +127,24 @@ WRITERS = {"classification": write_digits, "detection": write_detection, "segmen
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, nargs="?", default=Path("data/digits"), help="folder to make")
     parser.add_argument("--task", choices=WRITERS, default="classification", help="what the dataset is for")
     arguments = parser.parse_args()
     folder = arguments.folder
-    if folder.exists():
+    if folder.is_dir():
         print(f"{folder}: is there already")
         return
-    temporary = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    WRITERS[arguments.task](temporary)
-    temporary.rename(folder)
+    temporary = folder.with_name(folder.name + TEMPORARY)
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        WRITERS[arguments.task](temporary)
+        temporary.rename(folder)
+    except OSError as error:
+        raise unwritable(folder, error) from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     print(f"wrote {folder}")
 
 

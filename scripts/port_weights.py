@@ -8,6 +8,7 @@ MindSpore's. Beside the output, OUTPUT.json notes where it comes from. Writing P
 import argparse
 import hashlib
 import importlib.util
+import io
 import json
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ from mindspore import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from src import VERSION
-from src.command_line import run
+from src.command_line import Parser, run
 from src.errors import UserError
 from src.files import atomic_path, refuse_existing, write_text
 from src.ghostnetv2 import create_network
@@ -32,9 +33,7 @@ CHECK_SIZE = 224
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = Parser(__doc__, argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--input", required=True, type=Path, metavar="A", help="weights file")
     parser.add_argument("--output", required=True, type=Path, metavar="B", help="file to write")
     parser.add_argument("--weights", choices=PREFERENCES, default="ema", help="which, where A has both")
@@ -61,8 +60,10 @@ def write_pytorch(arrays, path) -> None:
         raise UserError(f"{path}: writing PyTorch's format needs torch; .safetensors does not")
     import torch
 
+    content = io.BytesIO()  # torch's own writer tells about a full disk in words of its own
+    torch.save({name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}, content)
     with atomic_path(path) as temporary:
-        torch.save({name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}, temporary)
+        temporary.write_bytes(content.getvalue())
 
 
 def check_logits(file: WeightsFile, network):

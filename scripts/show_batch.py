@@ -71,6 +71,8 @@ def draw(samples, columns):
 def main():
     arguments = parse_arguments()
     path = Path(arguments.output)
+    if path.suffix.lower() != ".png":
+        raise UserError(f"--output {path}: the drawing is a PNG file, its ending must be .png")
     refuse_existing(path, arguments.force)
     config = read_config(arguments)
     if config.task != "classification":

@@ -1,36 +1,60 @@
 """What the entry points share on the command line: flags, settings, and how a run ends."""
 
 import argparse
+import errno
 import os
 import re
 import sys
 from pathlib import Path
 
-from src.architecture import IMAGENET_CLASSES
-from src.config import load_config, parse_override
 from src.errors import UserError
-from src.export.exported import SETTINGS, is_exported, read_notes
-from src.runtime import DEVICE_TARGETS
-from src.tasks import SCHEMAS
-from src.training.run_folder import RUN_CONFIG
-from src.weights import read_weights
-from src.weights.files import PREFERENCES
-from src.weights.names import Identity
+from src.interrupt import INTERRUPTED, ExitOnInterrupt
+
+with ExitOnInterrupt():  # these take seconds
+    from src.architecture import IMAGENET_CLASSES
+    from src.config import load_config, parse_override
+    from src.export.exported import SETTINGS, is_exported, read_notes
+    from src.runtime import DEVICE_TARGETS
+    from src.tasks import SCHEMAS
+    from src.training.run_folder import RUN_CONFIG
+    from src.weights import read_weights
+    from src.weights.files import PREFERENCES
+    from src.weights.names import Identity
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "classification"
 DEFAULT_CONFIG = CONFIGS / "ghostnetv2_1x_imagenet.yaml"
 OFFICIAL_PORT_CONFIG = CONFIGS / "ghostnetv2_1x_imagenet_mindspore.yaml"  # its resize is another one
-INTERRUPTED = 130
 
 # flags that are settings under another name: those of the official port
 FLAG_KEYS = {"device_target": "runtime.device_target", "data_url": "data.path", "num_classes": "network.num_classes"}
 
 
-def build_parser(description: str) -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """Parser whose complaints are a line like any other, and to which an empty text is none.
+
+    Args:
+        description: first line of the help.
+        formatter: class of argparse.
+    """
+
+    def __init__(self, description, formatter=argparse.ArgumentDefaultsHelpFormatter):
+        super().__init__(description=description, formatter_class=formatter, allow_abbrev=False)
+
+    def error(self, message):
+        raise UserError(f"{message}; --help lists what there is")
+
+    def parse_known_args(self, args=None, namespace=None):
+        arguments, rest = super().parse_known_args(args, namespace)
+        for action in self._actions:
+            value = getattr(arguments, action.dest, None)
+            if value == "" or (isinstance(value, list) and "" in value):
+                self.error(str(argparse.ArgumentError(action, "is empty")))
+        return arguments, rest
+
+
+def build_parser(description: str) -> Parser:
     """Build a parser with the flags that every entry point has."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
-    )
+    parser = Parser(description)
     parser.add_argument("--config", metavar="FILE", help="settings (YAML); default: those of the checkpoint's run")
     parser.add_argument("--data_url", metavar="DIR", help="dataset folder")
     parser.add_argument("--device_target", choices=DEVICE_TARGETS, help="default: the best that is there")
@@ -90,21 +114,32 @@ def _config_for(checkpoint_path):
 def run(main) -> None:
     """Run an entry point: a user's mistake prints one line and exits with 2, Ctrl-C exits with 130."""
     try:
-        main()
-        sys.stdout.flush()
+        with ExitOnInterrupt():
+            main()
+            sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _close_output()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except UserError as error:
         _fail(str(error))
+    except OSError as error:
+        if error.errno != errno.ENOSPC or error.filename is not None:
+            raise
+        _close_output()
+        _fail(f"standard output: cannot be written: {error.strerror}")
     except RuntimeError as error:
         # MindSpore's data pipeline wraps what its workers raise in a long text of its own
         wrapped = re.findall(rf"^{UserError.__module__}\.UserError: (.*)$", str(error), re.MULTILINE)
         if not wrapped:
             raise
         _fail(wrapped[-1])
+
+
+def _close_output() -> None:
+    """Let what is printed from now on, and what still waits, vanish."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from src.errors import UserError
 
 TEMPORARY = ".tmp"  # in the names of files that are being written
+_open_stems = set()  # beginnings of the paths of these, in this process
 
 
 @contextmanager
@@ -24,12 +25,15 @@ def atomic_path(path, suffix=None):
         UserError: if the folder cannot be made or the file not be written; a file that was there stays as it was.
     """
     path = Path(path)
+    if os.path.exists(path) and not os.path.isfile(path):  # unlike pathlib's, these never raise
+        raise UserError(f"{path}: is {'a folder' if path.is_dir() else 'a device'}, no file that could be replaced")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{path.parent}: cannot be made: {error.strerror}") from None
-    stem = f".{path.name}.{os.getpid()}{TEMPORARY}"
-    temporary = path.parent / (stem + (path.suffix if suffix is None else suffix))
+    stem = path.parent / f".{path.name}.{os.getpid()}{TEMPORARY}"
+    temporary = stem.with_name(stem.name + (path.suffix if suffix is None else suffix))
+    _open_stems.add(stem)
     try:
         yield temporary
         with open(temporary, "rb") as file:
@@ -39,15 +43,26 @@ def atomic_path(path, suffix=None):
     except OSError as error:
         raise unwritable(path, error) from None
     finally:
-        for leftover in path.parent.glob(f"{glob.escape(stem)}*"):  # MindSpore writes to a file of its own beside it
-            leftover.unlink(missing_ok=True)
+        _remove_leftovers(stem)
+        _open_stems.discard(stem)
+
+
+def remove_temporaries() -> None:
+    """Remove all files that are being written, before a process ends in the middle."""
+    for stem in list(_open_stems):
+        _remove_leftovers(stem)
+
+
+def _remove_leftovers(stem):
+    for leftover in stem.parent.glob(f"{glob.escape(stem.name)}*"):  # MindSpore writes to a file of its own beside it
+        leftover.unlink(missing_ok=True)
 
 
 def unwritable(path, error) -> UserError:
     """Put the error of writing `path` in words; the full disk is the one that people meet."""
     path = Path(path)
     reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-    kept = "; the one from before is whole" if path.exists() else ""
+    kept = "; the one from before is whole" if os.path.exists(path) else ""
     return UserError(f"{path}: cannot be written: {reason}{kept}")
 
 
@@ -67,7 +82,7 @@ def _flush_folder(path):
 
 def refuse_existing(path, force: bool) -> None:
     """Raise `UserError` if the file `path` exists, unless `force` is set."""
-    if Path(path).exists() and not force:
+    if os.path.exists(path) and not force:
         raise UserError(f"{path}: exists; --force overwrites it")
 
 

@@ -7,10 +7,12 @@ import math
 import os
 import signal
 import time
+from contextlib import nullcontext
 
 from tqdm import tqdm
 
 from src.errors import UserError
+from src.interrupt import ExitOnInterrupt
 
 MAX_BAD_LOSSES = 50  # in a row, where a loss scale may still help
 
@@ -19,6 +21,7 @@ class StopSignals:
     """While a `with` block lasts, Ctrl-C or a termination signal asks to stop at the next update; a second one aborts.
 
     With several processes the first one aborts: they might stop at different updates and wait for each other for ever.
+    So it does while `compiling` lasts.
 
     Attributes:
         requested: whether the run is to stop.
@@ -28,14 +31,22 @@ class StopSignals:
 
     def __init__(self, ranks):
         self.ranks, self.requested, self.previous = ranks, False, {}
+        self.first_is_done = False
 
     def __enter__(self):
         self.previous = {number: signal.signal(number, self.handle) for number in self.SIGNALS}
+        self.descriptor = signal.set_wakeup_fd(-1)  # of `ExitOnInterrupt`
         return self
 
     def __exit__(self, *error):
+        signal.set_wakeup_fd(self.descriptor)
         for number, handler in self.previous.items():
             signal.signal(number, handler)
+
+    def compiling(self):
+        """Give the context of the first batch, which may take minutes and behind which nothing is lost."""
+        self.first_is_done, first = True, not self.first_is_done
+        return ExitOnInterrupt() if first else nullcontext()
 
     def handle(self, number, frame):
         """Answer a signal."""

@@ -33,7 +33,8 @@ def train(run, folder, val_data) -> bool:
             progress.start_epoch()
             while not history.is_epoch_complete and not (signals.requested and is_update_whole(run)):
                 stop = next_stop(run) if progress.is_timed else history.batch + 1
-                losses = run_batches(run, batches, stop, progress.bar, signals)
+                with signals.compiling():
+                    losses = run_batches(run, batches, stop, progress.bar, signals)
                 progress.record(losses)
                 if history.batch % run.config.train.log_every == 0 and not history.is_epoch_complete:
                     progress.report()

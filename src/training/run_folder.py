@@ -2,6 +2,8 @@
 
 import csv
 import io
+import os
+import weakref
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -31,6 +33,8 @@ class RunFolder:
     def begin(self, settings: str, command: str, rows, messages) -> None:
         """Make the folder, or clean the one of a run that goes on, and write what is known at its start.
 
+        From now on no other run can begin in it, see `lock`.
+
         Args:
             settings: the resolved settings, YAML.
             command: that started the run.
@@ -38,9 +42,11 @@ class RunFolder:
             messages: lines for the log, which are printed as well.
 
         Raises:
-            UserError: if it cannot be written.
+            UserError: if it cannot be written, or another run is in it.
         """
         self.make()
+        self.lock()
+        self.remove_leftovers()
         self.write_settings(settings, command)
         if rows:
             self.write_metrics(rows)
@@ -49,11 +55,33 @@ class RunFolder:
             self.log(message)
 
     def make(self) -> None:
-        """Make the folder where it is missing; remove what a killed run has left half written."""
+        """Make the folder where it is missing."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"{self.path}: cannot be made: {error.strerror}") from None
+
+    def lock(self) -> None:
+        """Lock the folder itself, which leaves no file behind, as long as this object and the process are there.
+
+        File systems without locks, and Windows, go without.
+
+        Raises:
+            UserError: if another run has locked it.
+        """
+        try:
+            import fcntl
+
+            descriptor = os.open(self.path, os.O_RDONLY)
+            weakref.finalize(self, os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{self.path}: another run is going on in it; --output_dir names a new folder") from None
+        except (ImportError, OSError):
+            pass
+
+    def remove_leftovers(self) -> None:
+        """Remove what a killed run has left half written."""
         for leftover in self.path.glob(f".*{TEMPORARY}*"):
             leftover.unlink(missing_ok=True)
 

@@ -199,7 +199,7 @@ def whole(tmp_path_factory):
 @pytest.mark.parametrize(
     ("batch", "number", "epoch", "stopped_at"),
     [
-        pytest.param(1, signal.SIGINT, 0, 2, id="middle of an update"),
+        pytest.param(1, signal.SIGTERM, 0, 2, id="middle of an update"),
         pytest.param(2, signal.SIGTERM, 0, 2, id="end of an update"),
         pytest.param(5, signal.SIGTERM, 1, 2, id="first batch of an epoch"),
         pytest.param(7, signal.SIGINT, 2, 0, id="last update of an epoch"),

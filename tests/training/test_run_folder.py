@@ -1,6 +1,10 @@
 """The folder of a run: where a new run goes, where one is resumed, and what a killed one leaves."""
 
+import subprocess
+import sys
+
 import pytest
+from helpers import PROJECT
 
 from src.errors import UserError
 from src.training.run_folder import RunFolder, find_run, new_folder
@@ -39,5 +43,27 @@ def test_where_a_run_is_resumed(tmp_path, monkeypatch):
 def test_leftovers_of_a_killed_run_go(tmp_path):
     (tmp_path / ".last.ckpt.123.tmp.ckpt").touch()
     (tmp_path / ".hidden").touch()
-    RunFolder(tmp_path).make()
+    RunFolder(tmp_path).remove_leftovers()
     assert [path.name for path in tmp_path.iterdir()] == [".hidden"]
+
+
+def test_two_runs_in_one_folder(tmp_path):
+    """The second one is refused while the first lives; a killed one leaves no lock and no file behind."""
+    path = tmp_path / "run"
+    code = f"from src.training.run_folder import RunFolder as F; f = F({str(path)!r}); f.make(); f.lock(); input(print(1))"
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-c", code], cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdout.readline() == b"1\n"
+    with pytest.raises(UserError, match="run: another run is going on in it"):
+        RunFolder(path).begin("", "", [], [])
+    assert list(path.iterdir()) == []
+    process.kill()
+    process.wait()
+    first = RunFolder(path)
+    first.begin("", "", [], ["one"])
+    with pytest.raises(UserError, match="another run is going on"):
+        RunFolder(path).lock()
+    del first
+    RunFolder(path).begin("", "", [], ["two"])
+    assert sorted(file.name for file in path.iterdir()) == ["config.yaml", "evaluate.sh", "train.log"]
