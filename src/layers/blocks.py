@@ -2,6 +2,7 @@
 
 import math
 
+import mindspore
 import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore.common.initializer import HeUniform, Uniform
@@ -84,8 +85,9 @@ def resize(x, size, mode):
         mode: 'nearest', 'bilinear', 'bilinear_align_corners' or 'bicubic'.
     """
     if mode == "bicubic":
-        x = ops.matmul(bicubic_weights(x.shape[2], size[0]), x)  # (h, H) x (N, C, H, W) -> (N, C, h, W)
-        return ops.matmul(x, bicubic_weights(x.shape[3], size[1]).T)  # (N, C, h, W) x (W, w) -> (N, C, h, w)
+        rows, columns = (bicubic_weights(x.shape[2 + axis], size[axis]).astype(x.dtype) for axis in (0, 1))
+        x = ops.matmul(rows, x)  # (h, H) x (N, C, H, W) -> (N, C, h, W)
+        return ops.matmul(x, columns.T)  # (N, C, h, W) x (W, w) -> (N, C, h, w)
     # not ops.interpolate, which asks questions about the whole shape that a dynamic batch leaves open
     if mode == "nearest":
         return ops.ResizeNearestNeighborV2()(x, size)
@@ -93,9 +95,18 @@ def resize(x, size, mode):
     return ops.ResizeBilinearV2(aligned, not aligned)(x, size)
 
 
+@ops.constexpr
+def is_for_cpu():
+    """Whether a graph is compiled for the CPU."""
+    return mindspore.get_context("device_target") == "CPU"
+
+
 def global_mean(x):
-    """Average over height and width: (N, C, H, W) -> (N, C, 1, 1); on CPU a pooling is much faster than a mean."""
-    return ops.AdaptiveAvgPool2D(1)(x)
+    """Average over height and width: (N, C, H, W) -> (N, C, 1, 1).
+
+    On CPU a pooling is much faster than a mean; on Ascend it would run on the slow AI-CPU.
+    """
+    return ops.AdaptiveAvgPool2D(1)(x) if is_for_cpu() else x.mean((2, 3), keep_dims=True)
 
 
 class ConvBnAct(nn.Cell):

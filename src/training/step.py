@@ -80,14 +80,20 @@ class TrainStep(nn.Cell):
         return loss
 
     def update(self, gradients):
-        """Change the weights, unless a scaled gradient is not finite."""
+        """Change the weights, unless a scaled gradient is not finite.
+
+        Returns:
+            Whether they were changed. A function in a graph that returns None on any way becomes a callback to Python.
+        """
         if self.ranks > 1:
             gradients = self.average_gradients(gradients)
         if self.scaler is None:
             self.apply(gradients)
-            return
+            return True
         gradients = self.scaler.unscale(gradients)
         finite = amp.all_finite(gradients)
+        if self.ranks > 1:  # all or none, whatever each makes of the shared gradients
+            finite = self.sum_over_ranks(finite.astype(mindspore.float32).reshape(1)).reshape(()) == self.ranks
         if finite:
             self.apply(gradients)
             self.hyper_map(_copy, self.good_statistics, self.statistics)
@@ -96,6 +102,7 @@ class TrainStep(nn.Cell):
             ops.assign_add(self.optimizer.global_step, 1)  # the schedule goes on
             self.hyper_map(_copy, self.statistics, self.good_statistics)
         self.scaler.adjust(finite)
+        return finite
 
     def apply(self, gradients):
         """Clip the gradients, change the weights, and let their average follow."""

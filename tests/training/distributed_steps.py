@@ -1,7 +1,8 @@
 """What test_distributed runs on as many processes as `msrun` starts: distributed_steps.py OUTPUT
 
-Each process writes OUTPUT_RANK.npz: sums and means over the processes, and ten training steps in two modes: `frozen`
-keeps batch normalisation in evaluation mode, `sync` trains with statistics over all processes.
+Each process writes OUTPUT_RANK.npz: sums and means over the processes, and ten training steps in three modes: `frozen`
+keeps batch normalisation in evaluation mode, `sync` trains with statistics over all processes, `overflow` is `frozen` with
+a loss scale that one of the processes alone cannot undo in the fifth step.
 """
 
 import sys
@@ -23,6 +24,7 @@ from src.training.optim import build_optimizer
 from src.training.step import TrainStep, WeightAverage
 
 GLOBAL_BATCH, STEPS = 16, 10
+OVERFLOW_STEP, LOSS_SCALE = 4, 1024.0
 
 
 def sum_and_average(ranks):
@@ -36,8 +38,9 @@ def sum_and_average(ranks):
     }
 
 
-def train(ranks, is_sync):
-    """Losses, weights and moving averages of ten steps."""
+def train(ranks, mode):
+    """Losses, weights, moving averages and skipped updates of ten steps."""
+    is_sync, scaling = mode == "sync", "fixed" if mode == "overflow" else "none"
     mindspore.set_seed(3)
     generator = np.random.default_rng(0)
     network, average = TinyNetwork(5, dropout=0.3), TinyNetwork(5, dropout=0.3)
@@ -49,23 +52,27 @@ def train(ranks, is_sync):
         convert_batch_norm(network, ranks.count)
     settings = OptimizerSettings(name="sgd", momentum=0.9, weight_decay=1e-4)
     optimizer = build_optimizer(parameters, [0.1] * STEPS, settings)
-    step = TrainStep(ClassificationLoss(network, 0.1), optimizer, 0.0, 1, "none", 1.0, averages, ranks, seed=7)
+    loss = ClassificationLoss(network, 0.1)
+    step = TrainStep(loss, optimizer, 0.0, 1, scaling, LOSS_SCALE, averages, ranks, seed=7)
     step.set_train(is_sync)
     network.dropout.set_train()
     losses = []
-    for _ in range(STEPS):
+    for number in range(STEPS):
+        if mode == "overflow" and ranks.rank == ranks.count - 1:
+            step.scaler.scale_value.set_data(Tensor(0.0 if number == OVERFLOW_STEP else LOSS_SCALE, mindspore.float32))
         images = generator.standard_normal((GLOBAL_BATCH, 3, 12, 12)).astype(np.float32)
         labels = generator.integers(0, 5, GLOBAL_BATCH).astype(np.int32)
         own = slice(ranks.rank, None, ranks.count)
         losses.append(float(step(Tensor(images[own]), Tensor(labels[own])).asnumpy()))
-    return {"losses": losses, **{p.name: p.asnumpy() for cell in (network, average) for p in cell.get_parameters()}}
+    weights = {p.name: p.asnumpy() for cell in (network, average) for p in cell.get_parameters()}
+    return {"losses": losses, "skipped": step.skipped_updates.asnumpy(), **weights}
 
 
 def main(output):
     ranks = init_runtime("CPU", seed=3, graph_mode=True).ranks
     results = sum_and_average(ranks)
-    for mode in ("frozen", "sync"):
-        results.update({f"{mode} {name}": value for name, value in train(ranks, mode == "sync").items()})
+    for mode in ("frozen", "sync", "overflow"):
+        results.update({f"{mode} {name}": value for name, value in train(ranks, mode).items()})
     ranks.wait()
     np.savez(f"{output}_{ranks.rank}.npz", **results)
 

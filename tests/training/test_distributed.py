@@ -68,11 +68,14 @@ def test_sums_are_exact(steps):
         assert np.allclose(sums["mean"], [1.0, 2.5])
 
 
-@pytest.mark.parametrize("mode", ["frozen", "sync"])
+@pytest.mark.parametrize("mode", ["frozen", "sync", "overflow"])
 def test_two_processes_follow_one_with_the_whole_batch(steps, mode):
-    """Losses, weights and moving averages, with dropout; `sync`: batch normalisation over both processes' batches."""
+    """Losses, weights and moving averages, with dropout.
+
+    `sync`: batch normalisation over both processes' batches; `overflow`: all skip the update that one has to skip.
+    """
     one, first, second = ({name: run[name] for name in run if name.startswith(mode)} for run in steps)
-    assert np.ptp(one[f"{mode} losses"]) > 0.01
+    assert np.ptp(one[f"{mode} losses"]) > 0.01 and one[f"{mode} skipped"] == (mode == "overflow")
     assert np.abs(one[f"{mode} losses"] - first[f"{mode} losses"]).max() < 1e-5
     for name, value in one.items():
         assert np.array_equal(first[name], second[name]), name

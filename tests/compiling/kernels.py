@@ -1,0 +1,194 @@
+"""The kernels of a compiled training step or evaluation network, on CPU, and on GPU and Ascend without the device.
+
+python tests/compiling/kernels.py {cpu,gpu,ascend} CASE... [section.key=value ...]     from the project's root
+
+Each case is compiled in a process of its own, and MindSpore's dump of what it would launch is read. For GPU and Ascend,
+stand-ins for CUDA's and CANN's libraries are needed, from a program `STUBS`, which says what that proves.
+"""
+
+import argparse
+import collections
+import dataclasses
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+PROJECT = Path(__file__).resolve().parents[2]
+STUBS = PROJECT.parent / "shared" / "device_stubs" / "build.py"
+TARGETS = {"cpu": "CPU", "gpu": "GPU", "ascend": "Ascend"}
+CONFIGS = {
+    "classification": "configs/classification/ghostnetv2_1x_imagenet.yaml",
+    "detection": "configs/detection/yolov3_ghostnetv2_1x_coco.yaml",
+    "segmentation": "configs/segmentation/deeplabv3_ghostnetv2_1x_ade20k.yaml",
+}
+BATCH, SIDE, UPDATES = 2, 96, 4
+HOST_CALLBACK = "PyExecute"
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+    """What came of a case.
+
+    Attributes:
+        kernels: Counter of (device, primitive, types).
+        seconds: of the process.
+    """
+
+    kernels: collections.Counter
+    seconds: float
+
+    def count(self, device=None, primitive=None) -> int:
+        """Count the kernels of a device and of a primitive; None for all."""
+        wanted = (device, primitive)
+        return sum(n for key, n in self.kernels.items() if all(w in (None, k) for w, k in zip(wanted, key)))
+
+
+def compile_case(device, case, *settings, full=False) -> Compiled:
+    """Compile a case in a process of its own.
+
+    Args:
+        device: 'cpu', 'gpu' or 'ascend'.
+        case: name of a task, for its training step, or with `-eval` behind it, for its evaluation network.
+        settings: overrides, 'section.key=value'.
+        full: all blocks of the network, not one a stage and the last, which have the same kinds of kernels.
+
+    Raises:
+        RuntimeError: with the reason, if it does not compile.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        variables = {
+            **os.environ,
+            **stub_environment(device),
+            "MS_DEV_SAVE_GRAPHS": "1",
+            "MS_DEV_SAVE_GRAPHS_PATH": folder,
+            "MS_DEV_DUMP_IR_PASSES": "none",  # the list of kernels is dumped all the same
+            "MS_COMPILER_CACHE_ENABLE": "0",
+        }
+        if "train.sync_bn=true" in settings:  # one of two processes, of which the other is not there
+            variables.update(MS_SIMULATION_LEVEL="1", RANK_SIZE="2", RANK_ID="0")
+        command = [sys.executable, __file__, device, case, *settings, "--here", folder, *["--full"] * full]
+        start = time.monotonic()
+        result = subprocess.run(command, env=variables, cwd=folder, capture_output=True, text=True, check=False)
+        if result.returncode != 0:
+            reasons = [line for line in result.stderr.splitlines() if line.startswith("reason: ")]
+            raise RuntimeError(reasons[-1] if reasons else result.stderr[-3000:])
+        return Compiled(read_kernels(Path(folder)), time.monotonic() - start)
+
+
+def stub_environment(device) -> dict:
+    """Build the stand-ins for a device's libraries, once a machine: the variables under which they are found."""
+    if device == "cpu":
+        return {}
+    folder = Path(tempfile.gettempdir()) / f"ghostnetv2_stubs_{os.getuid()}"
+    output = subprocess.run([sys.executable, str(STUBS), device, str(folder)], capture_output=True, text=True, check=True)
+    return dict(re.findall(r"^export (\w+)=(.*)$", output.stdout, re.MULTILINE))
+
+
+def read_kernels(folder) -> collections.Counter:
+    """Count (device, primitive, types) in MindSpore's dump of a graph."""
+    kernels = collections.Counter()
+    for dump in folder.glob("**/final_actor_set_*.ir"):
+        text = dump.read_text(errors="ignore")
+        for name, details in re.findall(r"^%\d+ = kernel_graph\d+:(\S+?)-op\d+\(.*((?:\n\t# .*)+)", text, re.MULTILINE):
+            device = re.search(r"device context: ([A-Za-z]+)", details)
+            types = re.search(r"type : (.*?) *$", details, re.MULTILINE)
+            types = re.sub(r"<(?:Ref\[)?Tensor\[(\w+)\]+>", r"\1", types[1] if types else "")
+            types = re.sub(r"\b(\w+)(?: \1){3,}\b", r"\1*", types)  # of any number, more than three
+            kernels[device[1] if device else "?", name, types] += 1
+    return kernels
+
+
+def compile_here(device, case, settings, full) -> None:
+    """Compile a case in this process, whose environment is set already."""
+    sys.path.insert(0, str(PROJECT))
+    import src.runtime
+
+    src.runtime.DEVICE_FILES[TARGETS[device]] = os.devnull  # the driver's file, where the device is looked for
+    import src.architecture
+    import src.training.setup
+    from src.config import load_config, parse_override
+    from src.ranks import Ranks
+    from src.tasks import SCHEMAS, create_task
+
+    if not full:
+        shorten_network(src.architecture)
+    src.training.setup.check_precision = lambda *_: None  # it would launch kernels
+    name, _, part = case.partition("-")
+    overrides = [parse_override(text) for text in (f"train.batch_size={BATCH}", *settings)]
+    config = load_config(PROJECT / CONFIGS[name], SCHEMAS, overrides)
+    runtime = src.runtime.init_runtime(TARGETS[device], 1, graph_mode=True)
+    if config.train.sync_bn and "RANK_SIZE" in os.environ:
+        from mindspore.communication import GlobalComm, init
+
+        GlobalComm.CHECK_ENVS = False  # CANN's Python packages
+        init()
+        runtime = dataclasses.replace(runtime, ranks=Ranks(0, 2))
+    task = create_task(config)
+    network, columns = task.build_network(), build_columns(config)
+    if part == "eval":
+        task.build_evaluation_network(network).set_train(False).compile(columns[0])
+        return
+    data = SimpleNamespace(batches=UPDATES * config.train.accumulation_steps)
+    run = src.training.setup.build_run(task, config, runtime, network, data)
+    run.train_step.set_train().compile(*columns)
+
+
+def shorten_network(architecture) -> None:
+    """Leave one block a stage, and the last one, which keeps its input's resolution."""
+    import src.ghostnetv2
+
+    blocks = architecture.BLOCKS
+    chosen = tuple(block for i, block in enumerate(blocks) if i in (0, len(blocks) - 1) or block[-1] > 1)
+    for module in (architecture, src.ghostnetv2):
+        if hasattr(module, "BLOCKS"):
+            module.BLOCKS = chosen
+
+
+def build_columns(config) -> list:
+    """Build a batch of the task's dataset, without contents."""
+    import numpy as np
+    from mindspore import Tensor
+
+    side = config.data.image_size if config.task == "detection" else SIDE
+    images = np.zeros((BATCH, 3, side, side), np.float32)
+    if config.task == "classification":
+        truth = [np.zeros(BATCH, np.int32)]
+    elif config.task == "detection":
+        count = config.data.max_boxes
+        truth = [np.zeros((BATCH, count, 4), np.float32), np.zeros((BATCH, count), np.int32)]
+    else:
+        truth = [np.zeros((BATCH, side, side), np.uint8)]
+    return [Tensor(column) for column in (images, *truth)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("device", choices=TARGETS)
+    parser.add_argument("cases", nargs="+", metavar="CASE", help="TASK or TASK-eval; settings for all behind them")
+    parser.add_argument("--full", action="store_true", help="all blocks of the network")
+    parser.add_argument("--here", help=argparse.SUPPRESS)
+    arguments = parser.parse_intermixed_args()
+    settings = [text for text in arguments.cases if "=" in text]
+    for case in (text for text in arguments.cases if "=" not in text):
+        if arguments.here:
+            try:
+                compile_here(arguments.device, case, settings, arguments.full)
+            except Exception as error:
+                reason = next(iter(str(error).strip().splitlines()), "")
+                print(f"reason: {type(error).__name__}: {reason}", file=sys.stderr, flush=True)
+                os._exit(1)
+            os._exit(0)  # nothing to tidy up on a device that is not there
+        compiled = compile_case(arguments.device, case, *settings, full=arguments.full)
+        host = compiled.count(primitive=HOST_CALLBACK)
+        print(f"{case}: {compiled.count()} kernels, {host} host callbacks, {compiled.seconds:.0f} s")
+        for (device, name, types), count in sorted(compiled.kernels.items()):
+            print(f"  {device:6} {count:5} x {name}: {types}")
+
+
+if __name__ == "__main__":
+    main()
