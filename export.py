@@ -10,7 +10,7 @@ from src.errors import UserError
 from src.export.export import FILE_FORMATS, export
 from src.export.exported import PROBABILITIES, SETTINGS
 from src.files import refuse_existing
-from src.runtime import init_runtime
+from src.runtime import check_memory, init_runtime
 from src.tasks import create_task
 from src.weights import load_weights
 
@@ -53,6 +53,18 @@ def check_signature(arguments, formats, signature, task_name):
         raise UserError("--image_size: this network's outputs are for one size, which data.image_size=N sets")
 
 
+def choose_shape(arguments, signature):
+    """(channels, height, width) of the input; raises `UserError` where the machine's memory is too small for it."""
+    shape = signature.input_shape
+    if arguments.image_size:
+        shape = (shape[0], *read_image_size(arguments.image_size))
+        check_memory(f"--image_size {arguments.image_size}", "an image", *shape)
+    if arguments.batch_size < 1:
+        raise UserError(f"--batch_size {arguments.batch_size} is out of range: at least 1")
+    check_memory(f"--batch_size {arguments.batch_size}", "images", arguments.batch_size, *shape)
+    return shape
+
+
 def read_image_size(text):
     """Read (height, width) from '192x256'."""
     match = re.fullmatch(r"(\d+)x(\d+)", text)
@@ -63,8 +75,6 @@ def read_image_size(text):
 
 def main():
     arguments = parse_arguments()
-    if arguments.batch_size < 1:
-        raise UserError(f"--batch_size {arguments.batch_size} is out of range: at least 1")
     path = choose_path(arguments.file_name, f".{arguments.file_format.lower()}")
     refuse_existing(path, arguments.force)
     config = read_config(arguments, arguments.checkpoint_path)
@@ -72,12 +82,10 @@ def main():
     task = create_task(config)
     signature = task.export_signature()
     check_signature(arguments, task.formats, signature, config.task)
+    shape = choose_shape(arguments, signature)
     network = task.build_network()
     print(load_weights(network, arguments.checkpoint_path, arguments.weights))
 
-    shape = signature.input_shape
-    if arguments.image_size:
-        shape = (shape[0], *read_image_size(arguments.image_size))
     batch = None if arguments.dynamic_batch else arguments.batch_size
     options = {"batch": batch, "softmax": arguments.softmax, "fold": arguments.fold_bn == "true"}
     notes = {SETTINGS: dump_config(config)}

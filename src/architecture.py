@@ -61,9 +61,9 @@ class DFCOptions:
         UserError: if an option is outside its choices or range.
     """
 
-    dfc_blocks: Optional[Tuple[int, ...]] = bounded(None, 0, len(BLOCKS) - 1)
+    dfc_blocks: Optional[Tuple[int, ...]] = bounded(None, 0, len(BLOCKS) - 1, length=len(BLOCKS))
     dfc_target: Literal["expressiveness", "capacity", "both"] = "expressiveness"
-    dfc_kernel_size: int = bounded(5, 1)
+    dfc_kernel_size: int = bounded(5, 1, 255)
     dfc_down_sampling: Literal["avg_pool", "max_pool", "bilinear"] = "avg_pool"
     dfc_up_sampling: Literal["nearest", "bilinear", "bilinear_align_corners", "bicubic"] = "nearest"
     dfc_gate: Literal["sigmoid", "hard_sigmoid", "none"] = "sigmoid"
@@ -87,7 +87,7 @@ class NetworkOptions(DFCOptions):
         features_only: leave the head out; the network then returns what `GhostNetV2.features` does.
     """
 
-    width: float = bounded(1.0, 0.01)
+    width: float = bounded(1.0, 0.01, 10.0)
     squeeze_excitation: bool = True
     output_stride: OutputStride = 32
     dropout: float = bounded(0.2, 0.0, 0.99)

@@ -25,6 +25,9 @@ CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "classification"
 DEFAULT_CONFIG = CONFIGS / "ghostnetv2_1x_imagenet.yaml"
 OFFICIAL_PORT_CONFIG = CONFIGS / "ghostnetv2_1x_imagenet_mindspore.yaml"  # its resize is another one
 
+# a user's mistake in a text of MindSpore's, whose line breaks may be written as escapes
+WRAPPED = rf"{re.escape(UserError.__module__)}\.UserError: (.*?)(?:\\n|$)"
+
 # flags that are settings under another name: those of the official port
 FLAG_KEYS = {"device_target": "runtime.device_target", "data_url": "data.path", "num_classes": "network.num_classes"}
 
@@ -125,13 +128,15 @@ def run(main) -> None:
     except UserError as error:
         _fail(str(error))
     except OSError as error:
-        if error.errno != errno.ENOSPC or error.filename is not None:
+        if error.filename is not None:
+            _fail(f"{error.filename}: {error.strerror}")
+        if error.errno != errno.ENOSPC:
             raise
         _close_output()
         _fail(f"standard output: cannot be written: {error.strerror}")
     except RuntimeError as error:
         # MindSpore's data pipeline wraps what its workers raise in a long text of its own
-        wrapped = re.findall(rf"^{UserError.__module__}\.UserError: (.*)$", str(error), re.MULTILINE)
+        wrapped = re.findall(WRAPPED, str(error), re.MULTILINE)
         if not wrapped:
             raise
         _fail(wrapped[-1])

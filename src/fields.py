@@ -4,6 +4,8 @@ The settings and the networks' own options are both declared with these, so each
 """
 
 import dataclasses
+import math
+import os
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from src.errors import UserError, suggestion
@@ -11,15 +13,17 @@ from src.errors import UserError, suggestion
 TYPE_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
 
-def bounded(default, low=None, high=None, may_change=False):
+def bounded(default, low=None, high=None, length=None, may_change=False):
     """Declare a field of a dataclass that is restricted to low <= value <= high.
 
     Args:
         default: value of the field where none is given.
         low, high: bounds; of a tuple, those of each of its items.
+        length: most items of a tuple of any length.
         may_change: whether a resumed run may have another value than the run had before.
     """
-    return dataclasses.field(default=default, metadata={"low": low, "high": high, "may_change": may_change})
+    metadata = {"low": low, "high": high, "length": length, "may_change": may_change}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def changeable(default):
@@ -74,6 +78,9 @@ def _check_tuple(content, arguments, metadata):
     if not isinstance(content, (list, tuple)):
         raise UserError(f"{content!r} is not a list")
     if arguments[-1] is Ellipsis:
+        length = metadata.get("length")
+        if length is not None and len(content) > length:
+            raise UserError(f"has {len(content)} items, at most {length} are allowed")
         return tuple(check(item, arguments[0], metadata) for item in content)
     if len(content) != len(arguments):
         raise UserError(f"{list(content)!r} has {len(content)} items, needs {len(arguments)}")
@@ -81,18 +88,29 @@ def _check_tuple(content, arguments, metadata):
 
 
 def _check_scalar(content, hint, metadata):
-    if hint is float and isinstance(content, str):
+    if hint is float and type(content) in (int, str):
         try:
             content = float(content)  # YAML 1.1 reads 1e-3 as a text
-        except ValueError:
+        except (ValueError, OverflowError):
             pass
-    if hint is float and type(content) is int:
-        content = float(content)
     if type(content) is not hint:
         raise UserError(f"{content!r} is not {TYPE_NAMES[hint]}")
+    if hint is float and not math.isfinite(content):
+        raise UserError(f"{content} is not a finite number")
+    if hint is str and content == "":
+        raise UserError("is an empty text")
+    if hint is str and not _is_encodable(content):
+        raise UserError(f"{content!r} has a character that no file name can have")
     low, high = metadata.get("low"), metadata.get("high")
-    # `not >=` also catches nan
-    if (low is not None and not content >= low) or (high is not None and not content <= high):
+    if (low is not None and content < low) or (high is not None and content > high):
         bounds = [f"at least {low}"] * (low is not None) + [f"at most {high}"] * (high is not None)
         raise UserError(f"{content} is out of range: {' and '.join(bounds)}")
     return content
+
+
+def _is_encodable(text: str) -> bool:
+    """Whether a text can be a file's name: YAML's escapes also make NUL and halves of surrogate pairs."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False

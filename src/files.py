@@ -27,10 +27,7 @@ def atomic_path(path, suffix=None):
     path = Path(path)
     if os.path.exists(path) and not os.path.isfile(path):  # unlike pathlib's, these never raise
         raise UserError(f"{path}: is {'a folder' if path.is_dir() else 'a device'}, no file that could be replaced")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{path.parent}: cannot be made: {error.strerror}") from None
+    make_folder(path.parent)
     stem = path.parent / f".{path.name}.{os.getpid()}{TEMPORARY}"
     temporary = stem.with_name(stem.name + (path.suffix if suffix is None else suffix))
     _open_stems.add(stem)
@@ -56,6 +53,20 @@ def remove_temporaries() -> None:
 def _remove_leftovers(stem):
     for leftover in stem.parent.glob(f"{glob.escape(stem.name)}*"):  # MindSpore writes to a file of its own beside it
         leftover.unlink(missing_ok=True)
+
+
+def make_folder(path) -> None:
+    """Make a folder, and those above it, where it is missing.
+
+    Raises:
+        UserError: if that is not possible.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise UserError(f"{path}: is a file, where a folder is needed") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be made: {error.strerror}") from None
 
 
 def unwritable(path, error) -> UserError:

@@ -4,6 +4,7 @@ MindSpore is imported inside the functions, so that the environment can be set b
 """
 
 import importlib.util
+import math
 import os
 import platform
 from dataclasses import dataclass
@@ -121,3 +122,30 @@ def init_runtime(device_target: Optional[str], seed: int, graph_mode: bool) -> R
     ranks = join_ranks()
     mindspore.set_seed(seed)
     return Runtime(device_target, ranks)
+
+
+def machine_memory() -> float:
+    """Find the size of the main memory in bytes; infinite where the system does not tell."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError):  # not a Unix
+        return math.inf
+
+
+def check_memory(name: str, content: str, *shape) -> None:
+    """Refuse an array that the machine's memory cannot hold.
+
+    Args:
+        name: of the setting to change.
+        content: what the numbers are, for the message.
+        shape: of the array, float32.
+
+    Raises:
+        UserError: naming the setting, the shape and both sizes.
+    """
+    size, memory = 4 * math.prod(shape), machine_memory()
+    if size > memory:
+        raise UserError(
+            f"{name}: {content} of {' x '.join(map(str, shape))} float32 take {size / 1e9:.1f} GB, "
+            f"this machine has {memory / 1e9:.1f} GB of memory"
+        )

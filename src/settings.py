@@ -9,8 +9,14 @@ from typing import Literal, Optional, Tuple
 
 from src.architecture import VARIANTS, DFCOptions, NetworkOptions, OutputStride
 from src.errors import UserError
-from src.fields import bounded, changeable
+from src.fields import bounded, changeable, check_rising
 from src.runtime import DEVICE_TARGETS
+
+MAX_BATCH_SIZE = 2**16
+MAX_EPOCHS = 100_000
+MAX_UPDATES = 2**25  # of a run; the list of their learning rates takes a gigabyte
+MAX_FACTOR = 0.999999  # of what is kept of a moving average at an update
+MAX_RATE = 1e30  # float32 ends at 3e38
 
 
 @dataclass(frozen=True)
@@ -57,13 +63,13 @@ class OptimizerSettings:
     """
 
     name: Literal["adamw", "rmsprop", "sgd"] = "sgd"
-    momentum: float = bounded(0.9, 0.0, 1.0)
-    rho: float = bounded(0.9, 0.0, 1.0)
-    betas: Tuple[float, float] = bounded((0.9, 0.999), 0.0, 1.0)
-    epsilon: float = bounded(1e-8, 0.0)
-    weight_decay: float = bounded(1e-5, 0.0)
+    momentum: float = bounded(0.9, 0.0, MAX_FACTOR)
+    rho: float = bounded(0.9, 0.0, MAX_FACTOR)
+    betas: Tuple[float, float] = bounded((0.9, 0.999), 0.0, MAX_FACTOR)
+    epsilon: float = bounded(1e-8, 1e-16, 1.0)
+    weight_decay: float = bounded(1e-5, 0.0, 10.0)
     decay_all: bool = False
-    clip_norm: float = bounded(0.0, 0.0)
+    clip_norm: float = bounded(0.0, 0.0, 1e6)
 
 
 @dataclass(frozen=True)
@@ -86,22 +92,28 @@ class ScheduleSettings:
 
     name: Literal["cosine", "polynomial", "step", "multistep", "constant"] = "cosine"
     unit: Literal["step", "epoch"] = "step"
-    learning_rate: float = bounded(0.064, 0.0)
-    reference_batch_size: Optional[int] = bounded(None, 1)
-    min_learning_rate: float = bounded(0.0, 0.0)
-    warmup_epochs: float = bounded(0.0, 0.0)
-    warmup_steps: int = bounded(0, 0)
-    warmup_learning_rate: float = bounded(1e-6, 0.0)
-    decay_epochs: float = bounded(2.4, 1e-6)
+    learning_rate: float = bounded(0.064, 0.0, MAX_RATE)
+    reference_batch_size: Optional[int] = bounded(None, 1, 2**24)
+    min_learning_rate: float = bounded(0.0, 0.0, MAX_RATE)
+    warmup_epochs: float = bounded(0.0, 0.0, MAX_EPOCHS)
+    warmup_steps: int = bounded(0, 0, MAX_UPDATES)
+    warmup_learning_rate: float = bounded(1e-6, 0.0, MAX_RATE)
+    decay_epochs: float = bounded(2.4, 1e-6, MAX_EPOCHS)
     decay_rate: float = bounded(0.973, 0.0, 1.0)
-    milestones: Tuple[float, ...] = bounded((), 0.0)
-    power: float = bounded(0.9, 0.0)
-    cooldown_epochs: int = bounded(0, 0)
+    milestones: Tuple[float, ...] = bounded((), 0.0, MAX_EPOCHS, length=100)
+    power: float = bounded(0.9, 0.0, 100.0)
+    cooldown_epochs: int = bounded(0, 0, MAX_EPOCHS)
     noise: Optional[Tuple[float, float]] = bounded(None, 0.0, 1.0)
 
     def __post_init__(self):
         if self.warmup_epochs > 0 and self.warmup_steps > 0:
             raise UserError("warmup_steps: and warmup_epochs cannot both be set")
+        if self.cooldown_epochs > 0 and self.name != "cosine":
+            raise UserError(f"cooldown_epochs: {self.cooldown_epochs} has no effect on {self.name}, only on cosine")
+        if self.min_learning_rate > self.learning_rate and self.name != "constant":
+            raise UserError(f"min_learning_rate: {self.min_learning_rate} is above learning_rate {self.learning_rate}")
+        if self.noise is not None:
+            check_rising(self, "noise")
 
 
 @dataclass(frozen=True)
@@ -120,15 +132,15 @@ class TrainSettings:
         log_every: batches between lines of the log.
     """
 
-    epochs: int = bounded(450, 1, may_change=True)
-    batch_size: int = bounded(128, 1)
-    accumulation_steps: int = bounded(1, 1)
-    ema_decay: float = bounded(0.0, 0.0, 0.999999)
+    epochs: int = bounded(450, 1, MAX_EPOCHS, may_change=True)
+    batch_size: int = bounded(128, 1, MAX_BATCH_SIZE)
+    accumulation_steps: int = bounded(1, 1, MAX_BATCH_SIZE)
+    ema_decay: float = bounded(0.0, 0.0, MAX_FACTOR)
     sync_bn: bool = False
-    evaluate_every: int = bounded(1, 1, may_change=True)
-    save_every: Optional[int] = bounded(None, 1, may_change=True)
-    keep_best: int = bounded(1, 1, may_change=True)
-    log_every: int = bounded(100, 1, may_change=True)
+    evaluate_every: int = bounded(1, 1, MAX_EPOCHS, may_change=True)
+    save_every: Optional[int] = bounded(None, 1, MAX_UPDATES, may_change=True)
+    keep_best: int = bounded(1, 1, MAX_EPOCHS, may_change=True)
+    log_every: int = bounded(100, 1, MAX_UPDATES, may_change=True)
 
 
 @dataclass(frozen=True)
@@ -143,14 +155,14 @@ class PrecisionSettings:
 
     amp: Literal["O0", "O2", "O3", "auto"] = "O0"
     loss_scaling: Literal["auto", "none", "fixed", "dynamic"] = "auto"
-    loss_scale: float = bounded(65536.0, 1.0)
+    loss_scale: float = bounded(65536.0, 1.0, 2.0**24)
 
 
 @dataclass(frozen=True)
 class EvaluationSettings:
     """Batch of evaluation; the last one may be smaller, no image is dropped."""
 
-    batch_size: int = bounded(64, 1, may_change=True)
+    batch_size: int = bounded(64, 1, MAX_BATCH_SIZE, may_change=True)
 
 
 @dataclass(frozen=True)

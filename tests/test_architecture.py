@@ -1,6 +1,7 @@
 """The architecture as data: widths, the plan of the blocks, and options that are refused wherever they are given."""
 
 import json
+import math
 
 import pytest
 from mindspore import nn
@@ -17,11 +18,15 @@ WRONG = [
     ("output_stride", 16.0, "16.0 is not one of 8, 16, 32 (did you mean '16'?)"),
     ("dropout", 1.0, "1.0 is out of range: at least 0.0 and at most 0.99"),
     ("dropout", True, "True is not a number"),
+    ("dropout", math.inf, "inf is not a finite number"),
+    ("dropout", math.nan, "nan is not a finite number"),
     ("dfc_blocks", [16], "16 is out of range: at least 0 and at most 15"),
     ("dfc_blocks", 3, "3 is not a list"),
+    ("dfc_blocks", [1] * 17, "has 17 items, at most 16 are allowed"),
     ("dfc_target", "first", "'first' is not one of expressiveness, capacity, both"),
     ("dfc_kernel_size", 4, "4 is not odd"),
     ("dfc_kernel_size", -1, "-1 is out of range: at least 1"),
+    ("dfc_kernel_size", 257, "257 is out of range: at least 1 and at most 255"),
     ("dfc_kernel_size", 5.0, "5.0 is not a whole number"),
     ("dfc_down_sampling", "avg_pol", "'avg_pol' is not one of avg_pool, max_pool, bilinear (did you mean 'avg_pool'?)"),
     ("dfc_up_sampling", "area", "'area' is not one of nearest, bilinear, bilinear_align_corners, bicubic"),
@@ -59,7 +64,8 @@ def test_code_and_configuration_refuse_a_name_in_the_same_words(tmp_path):
 
 
 def test_options_of_code_alone():
-    assert refusal_of_code(width=0.0) == "width: 0.0 is out of range: at least 0.01"
+    assert refusal_of_code(width=0.0) == "width: 0.0 is out of range: at least 0.01 and at most 10.0"
+    assert refusal_of_code(width=math.inf) == "width: inf is not a finite number"
     assert refusal_of_code(squeeze_excitation=1) == "squeeze_excitation: 1 is not true or false"
     assert refusal_of_code(features_only="no") == "features_only: 'no' is not true or false"
 

@@ -56,12 +56,13 @@ class Part(NamedTuple):
     meaning: str
 
 
+MAX_NUMBER = 100  # far above real use
 PARTS = {
-    "m": Part("magnitude", int, math.inf, "mN magnitude"),
-    "n": Part("operations", int, math.inf, "nN operations an image"),
+    "m": Part("magnitude", int, MAX_NUMBER, "mN magnitude"),
+    "n": Part("operations", int, MAX_NUMBER, "nN operations an image"),
     "p": Part("probability", float, 1, "pX probability of each, 0 to 1"),
     "mstd": Part("magnitude_std", float, math.inf, "mstdX standard deviation of the magnitude, or inf"),
-    "mmax": Part("magnitude_max", int, math.inf, "mmaxN largest magnitude"),
+    "mmax": Part("magnitude_max", int, MAX_NUMBER, "mmaxN largest magnitude"),
     "inc": Part("increasing", int, 1, "inc0 or inc1 operations that grow with the magnitude"),
 }
 

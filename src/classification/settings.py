@@ -5,10 +5,11 @@ from typing import Literal, Optional, Tuple
 
 from src.architecture import IMAGENET_CLASSES, NetworkOptions
 from src.classification.rand_augment import parse_policy
-from src.data.settings import PipelineSettings
+from src.data.settings import MAX_CLASSES, MAX_IMAGE_SIZE, MAX_INPUT_SIZE, PipelineSettings
 from src.errors import UserError
 from src.fields import bounded, changeable, check_rising
 from src.ghostnetv2 import MIN_INPUT_SIZE
+from src.runtime import check_memory
 from src.settings import BackboneSettings, Config
 
 
@@ -16,7 +17,7 @@ from src.settings import BackboneSettings, Config
 class NetworkSettings(BackboneSettings):
     """Backbone and classifier; `dropout` is in front of the classifier."""
 
-    num_classes: int = bounded(IMAGENET_CLASSES, 1)
+    num_classes: int = bounded(IMAGENET_CLASSES, 1, MAX_CLASSES)
     dropout: float = bounded(NetworkOptions.dropout, 0.0, 0.99)
 
 
@@ -39,8 +40,8 @@ class DataSettings(PipelineSettings):
     path: str = changeable("data/imagenet")
     class_index: Literal["folders", "imagenet"] = "folders"
     val_labels: Optional[str] = changeable(None)
-    image_size: int = bounded(224, MIN_INPUT_SIZE)
-    eval_resize: int = bounded(256, 1)
+    image_size: int = bounded(224, MIN_INPUT_SIZE, MAX_INPUT_SIZE)
+    eval_resize: int = bounded(256, 1, MAX_IMAGE_SIZE)
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
     eval_decoder: Literal["pillow", "mindspore"] = "pillow"
     broken_images: Literal["fatal", "skip"] = "fatal"
@@ -61,7 +62,7 @@ class AugmentSettings:
     """
 
     crop_scale: Tuple[float, float] = bounded((0.08, 1.0), 0.0, 1.0)
-    crop_ratio: Tuple[float, float] = bounded((3 / 4, 4 / 3), 1e-3)
+    crop_ratio: Tuple[float, float] = bounded((3 / 4, 4 / 3), 1e-3, 1e3)
     flip: float = bounded(0.5, 0.0, 1.0)
     color_jitter: float = bounded(0.0, 0.0, 1.0)
     interpolation: Optional[Literal["bilinear", "bicubic", "random"]] = None
@@ -96,3 +97,10 @@ class ClassificationConfig(Config):
     data: DataSettings = field(default_factory=DataSettings)
     augment: AugmentSettings = field(default_factory=AugmentSettings)
     loss: LossSettings = field(default_factory=LossSettings)
+
+    def __post_init__(self):
+        size = self.data.image_size
+        for section in ("train", "evaluation"):
+            batch_size = getattr(self, section).batch_size
+            check_memory(f"{section}.batch_size", "images", batch_size, 3, size, size)
+            check_memory(f"{section}.batch_size", "logits", batch_size, self.network.num_classes)

@@ -26,8 +26,8 @@ class PhotometricOptions:
     """
 
     brightness: float = bounded(32.0, 0.0, 255.0)
-    contrast: Tuple[float, float] = bounded((0.5, 1.5), 0.0)
-    saturation: Tuple[float, float] = bounded((0.5, 1.5), 0.0)
+    contrast: Tuple[float, float] = bounded((0.5, 1.5), 0.0, 10.0)
+    saturation: Tuple[float, float] = bounded((0.5, 1.5), 0.0, 10.0)
     hue: float = bounded(18.0, 0.0, 180.0)
     swap_channels: bool = False
 

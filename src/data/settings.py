@@ -6,6 +6,10 @@ from typing import Optional, Tuple
 from src.data.images import IMAGENET_MEAN, IMAGENET_STD
 from src.fields import bounded, changeable
 
+MAX_INPUT_SIZE = 2**12  # pixels of a side that a network sees
+MAX_IMAGE_SIZE = 2**14  # of one that is cropped
+MAX_CLASSES = 1_000_000
+
 
 @dataclass(frozen=True)
 class PipelineSettings:
@@ -18,10 +22,10 @@ class PipelineSettings:
         worker_processes: whether the workers are processes instead of threads, for the same pixels.
     """
 
-    class_names: Tuple[str, ...] = ()
+    class_names: Tuple[str, ...] = bounded((), length=MAX_CLASSES)
     mean: Tuple[float, float, float] = bounded(IMAGENET_MEAN, 0.0, 1.0)
     std: Tuple[float, float, float] = bounded(IMAGENET_STD, 1e-6, 1.0)
-    workers: Optional[int] = bounded(None, 1, may_change=True)
+    workers: Optional[int] = bounded(None, 1, 1024, may_change=True)
     worker_processes: bool = changeable(False)
 
     @property

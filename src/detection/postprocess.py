@@ -28,7 +28,7 @@ class DetectionLimits:
 
     objectness: float = bounded(0.005, 0.0, 1.0)
     score: float = bounded(0.05, 0.0, 1.0)
-    candidates: int = bounded(1000, 1)
+    candidates: int = bounded(1000, 1, 100_000)
     iou: float = bounded(0.45, 0.0, 1.0)
     detections: int = bounded(MAX_DETECTIONS, 1, MAX_DETECTIONS)
 

@@ -1,16 +1,19 @@
 """Settings of the detection task: what its YAML files may say besides the common sections."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal, Tuple
 
 from src.data.photometric import PhotometricOptions
-from src.data.settings import PipelineSettings
+from src.data.settings import MAX_IMAGE_SIZE, MAX_INPUT_SIZE, PipelineSettings
 from src.detection.anchors import ANCHORS, ANCHORS_PER_CELL, STRIDES
 from src.detection.postprocess import DetectionLimits
+from src.detection.yolov3 import BOX_OUTPUTS
 from src.errors import UserError
 from src.fields import bounded, changeable, check_rising
 from src.ghostnetv2 import MIN_INPUT_SIZE
-from src.settings import BackboneSettings, Config
+from src.runtime import check_memory
+from src.settings import MAX_BATCH_SIZE, BackboneSettings, Config
 
 
 @dataclass(frozen=True)
@@ -21,9 +24,9 @@ class NetworkSettings(BackboneSettings):
     `scripts/make_anchors.py` finds them for a dataset.
     """
 
-    num_classes: int = bounded(80, 1)
-    channels: int = bounded(96, 1)
-    anchors: Tuple[Tuple[Tuple[float, float], ...], ...] = bounded(ANCHORS, 1e-3)
+    num_classes: int = bounded(80, 1, 100_000)
+    channels: int = bounded(96, 1, 4096)
+    anchors: Tuple[Tuple[Tuple[float, float], ...], ...] = bounded(ANCHORS, 1e-3, MAX_IMAGE_SIZE, length=100)
 
     def __post_init__(self):
         super().__post_init__()
@@ -47,9 +50,9 @@ class DataSettings(PipelineSettings):
     """
 
     path: str = changeable("data/coco")
-    image_size: int = bounded(320, MIN_INPUT_SIZE)
-    max_boxes: int = bounded(100, 1)
-    repeat: int = bounded(1, 1)
+    image_size: int = bounded(320, MIN_INPUT_SIZE, MAX_INPUT_SIZE)
+    max_boxes: int = bounded(100, 1, 10_000)
+    repeat: int = bounded(1, 1, 1000)
     filter_empty_gt: bool = False
 
 
@@ -65,8 +68,8 @@ class AugmentSettings(PhotometricOptions):
     """
 
     expand_probability: float = bounded(0.5, 0.0, 1.0)
-    expand_ratio: Tuple[float, float] = bounded((1.0, 2.0), 1.0)
-    crop_min_ious: Tuple[float, ...] = bounded((0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.0), 0.0, 1.0)
+    expand_ratio: Tuple[float, float] = bounded((1.0, 2.0), 1.0, 10.0)
+    crop_min_ious: Tuple[float, ...] = bounded((0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.0), 0.0, 1.0, length=100)
     crop_min_size: float = bounded(0.3, 0.01, 1.0)
     flip: float = bounded(0.5, 0.0, 1.0)
 
@@ -87,7 +90,7 @@ class LossSettings:
 
     positive_iou: float = bounded(0.5, 0.0, 1.0)
     ignore_iou: float = bounded(0.5, 0.0, 1.0)
-    summed_images: int = bounded(24, 1)
+    summed_images: int = bounded(24, 1, MAX_BATCH_SIZE)
 
 
 @dataclass(frozen=True)
@@ -107,3 +110,12 @@ class DetectionConfig(Config):
     augment: AugmentSettings = field(default_factory=AugmentSettings)
     loss: LossSettings = field(default_factory=LossSettings)
     inference: InferenceSettings = field(default_factory=InferenceSettings)
+
+    def __post_init__(self):
+        size, classes = self.data.image_size, self.network.num_classes
+        places = ANCHORS_PER_CELL * sum(math.ceil(size / stride) ** 2 for stride in STRIDES)
+        for section in ("train", "evaluation"):
+            batch_size = getattr(self, section).batch_size
+            check_memory(f"{section}.batch_size", "images", batch_size, 3, size, size)
+            check_memory(f"{section}.batch_size", "predictions", batch_size, places, BOX_OUTPUTS + classes)
+        check_memory("data.max_boxes", "overlaps with anchors", self.train.batch_size, self.data.max_boxes, places)

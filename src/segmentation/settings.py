@@ -4,10 +4,11 @@ from dataclasses import dataclass, field
 from typing import Literal, Tuple
 
 from src.architecture import OutputStride
-from src.data.settings import PipelineSettings
+from src.data.settings import MAX_IMAGE_SIZE, MAX_INPUT_SIZE, PipelineSettings
 from src.errors import UserError
 from src.fields import bounded, changeable, check_rising
 from src.ghostnetv2 import MIN_INPUT_SIZE
+from src.runtime import check_memory
 from src.segmentation.loss import IGNORED
 from src.settings import BackboneSettings, Config, EvaluationSettings
 
@@ -18,9 +19,9 @@ class NetworkSettings(BackboneSettings):
 
     output_stride: OutputStride = 8
     num_classes: int = bounded(150, 1, IGNORED)
-    aspp_channels: int = bounded(512, 1)
-    aspp_dilations: Tuple[int, ...] = bounded((12, 24, 36), 1)
-    auxiliary_channels: int = bounded(256, 1)
+    aspp_channels: int = bounded(512, 1, 4096)
+    aspp_dilations: Tuple[int, ...] = bounded((12, 24, 36), 1, 1000, length=100)
+    auxiliary_channels: int = bounded(256, 1, 4096)
     dropout: float = bounded(0.1, 0.0, 0.99)
 
 
@@ -36,9 +37,9 @@ class DataSettings(PipelineSettings):
     """
 
     path: str = changeable("data/ADEChallengeData2016")
-    base_size: Tuple[int, int] = bounded((2048, 512), MIN_INPUT_SIZE)
-    crop_size: Tuple[int, int] = bounded((512, 512), MIN_INPUT_SIZE)
-    image_size: Tuple[int, int] = bounded((512, 512), MIN_INPUT_SIZE)
+    base_size: Tuple[int, int] = bounded((2048, 512), MIN_INPUT_SIZE, MAX_IMAGE_SIZE)
+    crop_size: Tuple[int, int] = bounded((512, 512), MIN_INPUT_SIZE, MAX_INPUT_SIZE)
+    image_size: Tuple[int, int] = bounded((512, 512), MIN_INPUT_SIZE, MAX_INPUT_SIZE)
 
     def __post_init__(self):
         long, short = self.base_size
@@ -50,7 +51,7 @@ class DataSettings(PipelineSettings):
 class AugmentSettings:
     """Resize by a random `ratio`, crop in which no class has more than `largest_share`, flip, colours."""
 
-    ratio: Tuple[float, float] = bounded((0.5, 2.0), 1e-2)
+    ratio: Tuple[float, float] = bounded((0.5, 2.0), 1e-2, 10.0)
     largest_share: float = bounded(0.75, 0.0, 1.0)
     flip: float = bounded(0.5, 0.0, 1.0)
     photometric: bool = True
@@ -67,7 +68,7 @@ class LossSettings:
         average: over which pixels: all, those without a label adding 0, or the counted ones.
     """
 
-    auxiliary_weight: float = bounded(0.4, 0.0)
+    auxiliary_weight: float = bounded(0.4, 0.0, 100.0)
     average: Literal["all", "counted"] = "counted"
 
 
@@ -76,8 +77,8 @@ class SegmentationEvaluationSettings(EvaluationSettings):
     """Whole images, one by one, see `segmenter.Segmenter`; `scales` are of data.base_size."""
 
     batch_size: int = bounded(1, 1, 1, may_change=True)
-    size_multiple: int = bounded(32, 1)
-    scales: Tuple[float, ...] = bounded((1.0,), 0.1)
+    size_multiple: int = bounded(32, 1, 1024)
+    scales: Tuple[float, ...] = bounded((1.0,), 0.1, 10.0, length=100)
     flip: bool = False
 
     def __post_init__(self):
@@ -103,3 +104,11 @@ class SegmentationConfig(Config):
         if self.train.batch_size < 2:
             # image pooling has one value an image, and of one value there is no variance
             raise UserError(f"train.batch_size: {self.train.batch_size} is out of range: at least 2")
+        self._check_memory()
+
+    def _check_memory(self):
+        batch_size, crop = self.train.batch_size, self.data.crop_size
+        check_memory("train.batch_size", "images", batch_size, 3, *crop)
+        check_memory("train.batch_size", "logits", batch_size, self.network.num_classes, *crop)
+        for name, factors in (("augment.ratio", self.augment.ratio), ("evaluation.scales", self.evaluation.scales)):
+            check_memory(name, "resized images", 1, 3, *(round(side * max(factors)) for side in self.data.base_size))

@@ -9,7 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from src.errors import UserError
-from src.files import TEMPORARY, atomic_path, write_text
+from src.files import TEMPORARY, atomic_path, make_folder, write_text
 
 RUNS = Path("runs")
 RUN_CONFIG = "config.yaml"  # the settings of a run, kept beside its checkpoints
@@ -56,10 +56,7 @@ class RunFolder:
 
     def make(self) -> None:
         """Make the folder where it is missing."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"{self.path}: cannot be made: {error.strerror}") from None
+        make_folder(self.path)
 
     def lock(self) -> None:
         """Lock the folder itself, which leaves no file behind, as long as this object and the process are there.

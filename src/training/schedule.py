@@ -9,6 +9,9 @@ import math
 
 import numpy as np
 
+from src.errors import UserError
+from src.settings import MAX_UPDATES
+
 NOISE_LIMIT = 0.67
 
 
@@ -94,7 +97,11 @@ def build_schedule(settings, epochs, updates_per_epoch, seed) -> list:
 
     Returns:
         `total_epochs(...) * updates_per_epoch` numbers.
+
+    Raises:
+        UserError: if these are more than `MAX_UPDATES`, or fewer than those of the warm-up.
     """
+    check_length(settings, epochs, updates_per_epoch)
     by_update = settings.unit == "step"
     epoch, repeats = (updates_per_epoch, 1) if by_update else (1, updates_per_epoch)
     warmup = settings.warmup_epochs * epoch if settings.warmup_steps == 0 else settings.warmup_steps / repeats
@@ -114,3 +121,18 @@ def build_schedule(settings, epochs, updates_per_epoch, seed) -> list:
 def total_epochs(settings, epochs) -> int:
     """Count the epochs of a run: only a cosine, which has reached its minimum, cools down."""
     return epochs + settings.cooldown_epochs if settings.name == "cosine" else epochs
+
+
+def check_length(settings, epochs, updates_per_epoch) -> None:
+    """Raise `UserError` for a run that is too long, or shorter than its warm-up."""
+    whole, updates = total_epochs(settings, epochs) * updates_per_epoch, epochs * updates_per_epoch
+    if whole > MAX_UPDATES:
+        raise UserError(
+            f"train.epochs: {epochs}, with {updates_per_epoch} updates each, make {whole} updates, "
+            f"at most {MAX_UPDATES} are allowed"
+        )
+    if settings.warmup_epochs > epochs:
+        raise UserError(f"schedule.warmup_epochs: {settings.warmup_epochs} is more than train.epochs {epochs}")
+    if settings.warmup_steps > updates:
+        steps = settings.warmup_steps
+        raise UserError(f"schedule.warmup_steps: {steps} is more than the {updates} updates of train.epochs {epochs}")

@@ -1,11 +1,13 @@
 """Learning-rate schedules against their definitions, timm's and PyTorch's."""
 
 import math
+import time
 
 import numpy as np
 import pytest
 from helpers import build_rates, reference
 
+from src.errors import UserError
 from src.settings import ScheduleSettings
 from src.training.schedule import NOISE_LIMIT, draw_noise, total_epochs
 
@@ -24,8 +26,42 @@ def test_step_and_constant_schedule():
     assert build_rates("constant", 0.3, 2, 2) == [0.3] * 4
 
 
-def test_warm_up_longer_than_the_run():
-    assert build_rates("cosine", 1.0, 1, 4, warmup_epochs=2, warmup_learning_rate=0.0) == [0, 0.125, 0.25, 0.375]
+@pytest.mark.parametrize("unit", ["epoch", "step"])
+def test_a_warm_up_may_take_the_whole_run_but_not_more(unit):
+    for warmup in ({"warmup_epochs": 2}, {"warmup_steps": 8}):
+        rates = build_rates("cosine", 1.0, 2, 4, unit=unit, warmup_learning_rate=0.0, **warmup)
+        assert rates == ([0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875] if unit == "step" else [0] * 4 + [0.5] * 4)
+    with pytest.raises(UserError, match=r"^schedule\.warmup_epochs: 2\.5 is more than train\.epochs 2$"):
+        build_rates("cosine", 1.0, 2, 4, unit=unit, warmup_epochs=2.5)
+    with pytest.raises(UserError, match=r"^schedule\.warmup_steps: 9 is more than the 8 updates of train\.epochs 2$"):
+        build_rates("cosine", 1.0, 2, 4, unit=unit, warmup_steps=9)
+
+
+def test_a_schedule_without_end_is_refused_at_once():
+    begin = time.monotonic()
+    with pytest.raises(
+        UserError, match=r"^train\.epochs: 1000000000, with 10 updates each, make 10000000000 updates, at"
+    ):
+        build_rates("constant", 1.0, 10**9, 10)
+    with pytest.raises(UserError, match=r"^train\.epochs: 1, with 335544 updates each, make 33889944 updates, at most"):
+        build_rates("cosine", 1.0, 1, 335_544, cooldown_epochs=100)
+    assert time.monotonic() - begin < 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"name": "step", "cooldown_epochs": 1}, "cooldown_epochs: 1 has no effect on step, only on cosine"),
+        ({"name": "cosine", "min_learning_rate": 0.2}, "min_learning_rate: 0.2 is above learning_rate 0.1"),
+        ({"name": "polynomial", "min_learning_rate": 0.2}, "min_learning_rate: 0.2 is above learning_rate 0.1"),
+        ({"noise": (0.9, 0.4)}, "noise: [0.9, 0.4] is not in rising order"),
+        ({"warmup_epochs": 1.0, "warmup_steps": 1}, "warmup_steps: and warmup_epochs cannot both be set"),
+    ],
+)
+def test_settings_that_contradict_each_other(settings, message):
+    with pytest.raises(UserError) as error:
+        ScheduleSettings(learning_rate=0.1, **settings)
+    assert str(error.value) == message
 
 
 def test_multistep_schedule_with_warmup_in_steps():
@@ -52,7 +88,7 @@ def test_polynomial_schedule_equals_torchs():
 @pytest.mark.parametrize("name", ["step", "cosine"])
 def test_whole_schedule_equals_timms(name, unit):
     torch, timm = reference("torch"), reference("timm.scheduler")
-    epochs, steps, cooldown = 450, 7, 10
+    epochs, steps, cooldown = 450, 7, 10 if name == "cosine" else 0
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.064)
     scheduler, length = timm.create_scheduler_v2(
         optimizer,
