@@ -80,16 +80,12 @@ class TrainStep(nn.Cell):
         return loss
 
     def update(self, gradients):
-        """Change the weights, unless a scaled gradient is not finite.
-
-        Returns:
-            Whether they were changed. A function in a graph that returns None on any way becomes a callback to Python.
-        """
+        """Change the weights, unless a scaled gradient is not finite."""
         if self.ranks > 1:
             gradients = self.average_gradients(gradients)
         if self.scaler is None:
             self.apply(gradients)
-            return True
+            return
         gradients = self.scaler.unscale(gradients)
         finite = amp.all_finite(gradients)
         if self.ranks > 1:  # all or none, whatever each makes of the shared gradients
@@ -102,7 +98,6 @@ class TrainStep(nn.Cell):
             ops.assign_add(self.optimizer.global_step, 1)  # the schedule goes on
             self.hyper_map(_copy, self.statistics, self.good_statistics)
         self.scaler.adjust(finite)
-        return finite
 
     def apply(self, gradients):
         """Clip the gradients, change the weights, and let their average follow."""
