@@ -8,7 +8,7 @@ from src.command_line import add_overrides, add_weights, build_parser, read_conf
 from src.config import dump_config
 from src.errors import UserError
 from src.export.export import FILE_FORMATS, export
-from src.export.exported import PROBABILITIES, SETTINGS
+from src.export.exported import PROBABILITIES, SETTINGS, with_image_size
 from src.files import refuse_existing
 from src.runtime import check_memory, init_runtime
 from src.tasks import create_task
@@ -88,7 +88,7 @@ def main():
 
     batch = None if arguments.dynamic_batch else arguments.batch_size
     options = {"batch": batch, "softmax": arguments.softmax, "fold": arguments.fold_bn == "true"}
-    notes = {SETTINGS: dump_config(config)}
+    notes = {SETTINGS: dump_config(with_image_size(config, shape[1:]))}
     cell = task.build_export_network(network)
     difference = export(cell, path, arguments.file_format, shape, notes=notes, **options)
     outputs = (PROBABILITIES,) if arguments.softmax else signature.output_names

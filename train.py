@@ -75,7 +75,7 @@ def main():
     try:
         is_whole = train(training, folder, val_data)
     except KeyboardInterrupt:
-        is_whole = history.epoch == training.epochs
+        is_whole = history.epoch >= training.epochs
     if not runtime.ranks.is_main:
         return
     if not is_whole:

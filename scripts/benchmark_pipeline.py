@@ -54,7 +54,7 @@ def own_batches(config, paths, split, kind, options):
     if training and augment.erase_probability > 0:
         erase.append(RandomErasing(augment.erase_probability, augment.erase_mode, seed=0))
     sampler = EpochSampler(np.zeros(len(paths), np.int32), seed=0, shuffle=training, rank=0, ranks=1)
-    load, columns = LoadImage(paths, transform, 0, None), ["image", "label", "key"]
+    load, columns = LoadImage(paths, transform, 0, None, False), ["image", "label", "key"]
     dataset = build_batches(sampler, load, columns, options["batch"], data, erase)
     for row in dataset.create_tuple_iterator(num_epochs=1, output_numpy=True):
         yield row[0]

@@ -3,8 +3,6 @@
 The last line is for the `anchors` setting of a detection configuration.
 """
 
-import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -12,8 +10,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.command_line import run
+from src.command_line import Parser, run
+from src.data.settings import MAX_INPUT_SIZE
 from src.detection.anchors import ANCHOR_IMAGE_SIZE, ANCHORS, cluster_sizes, mean_best_iou, scale_anchors
+from src.detection.annotations import read_json
 from src.errors import UserError
 
 
@@ -25,8 +25,8 @@ def read_sizes(path, image_size):
     Raises:
         UserError: if the file is not of that kind.
     """
+    content = read_json(path)
     try:
-        content = json.loads(Path(path).read_text())
         longer = {image["id"]: max(image["width"], image["height"]) for image in content["images"]}
         boxes = [
             (*annotation["bbox"][2:4], longer[annotation["image_id"]])
@@ -34,23 +34,27 @@ def read_sizes(path, image_size):
             if not annotation.get("iscrowd")
         ]
         width, height, side = np.array(boxes, np.float64).reshape(-1, 3).T
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise UserError(f"{path}: is not a COCO annotation file: {type(error).__name__} {error}") from None
+    if not np.isfinite(width + height).all() or not (side >= 1).all():
+        raise UserError(f"{path}: has a box or an image without a size in pixels")
     sizes = np.stack((width, height), 1) * image_size / side[:, None]
     return sizes[(sizes > 0).all(1)]
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__.splitlines()[0])
     parser.add_argument("annotations", type=Path, metavar="FILE", help="COCO annotations of the training images")
     parser.add_argument("--image_size", type=int, default=ANCHOR_IMAGE_SIZE, help="side of the network's input, pixels")
     arguments = parser.parse_args()
-    if arguments.image_size < 1:
-        raise UserError(f"--image_size {arguments.image_size}: must be at least 1")
+    if not 1 <= arguments.image_size <= MAX_INPUT_SIZE:
+        raise UserError(f"--image_size {arguments.image_size}: must be at least 1 and at most {MAX_INPUT_SIZE}")
     sizes = read_sizes(arguments.annotations, arguments.image_size)
-    anchors = [[[max(1, round(side)) for side in size] for size in row] for row in cluster_sizes(sizes)]
+    try:
+        found = cluster_sizes(sizes)
+    except UserError as error:
+        raise UserError(f"{arguments.annotations}: {error}") from None
+    anchors = [[[max(1, round(side)) for side in size] for size in row] for row in found]
     recipe = scale_anchors(ANCHORS, arguments.image_size / ANCHOR_IMAGE_SIZE)
     for name, each in (("these", anchors), ("the recipe's", recipe)):
         print(f"mean best IoU of {len(sizes)} boxes with {name} anchors: {mean_best_iou(sizes, flatten(each)):.3f}")

@@ -13,6 +13,8 @@ from src.inference.loading import cache_graphs, load_network
 from src.runtime import init_runtime
 from src.tasks import create_task
 
+EXIF_ROTATION = "data.exif_rotation"
+
 
 def parse_arguments():
     parser = build_parser(__doc__)
@@ -52,6 +54,7 @@ def list_images(names):
 
 def main():
     arguments = parse_arguments()
+    arguments.overrides.insert(0, f"{EXIF_ROTATION}=true")  # photographs are seen as people see them, unless told not
     config = read_config(arguments, arguments.checkpoint_path)
     paths, notes = list_images(arguments.images)
     runtime = init_runtime(config.runtime.device_target, config.runtime.seed, config.runtime.graph_mode)

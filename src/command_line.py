@@ -3,11 +3,10 @@
 import argparse
 import errno
 import os
-import re
 import sys
 from pathlib import Path
 
-from src.errors import UserError
+from src.errors import UserError, find_message
 from src.interrupt import INTERRUPTED, ExitOnInterrupt
 
 with ExitOnInterrupt():  # these take seconds
@@ -24,9 +23,6 @@ with ExitOnInterrupt():  # these take seconds
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "classification"
 DEFAULT_CONFIG = CONFIGS / "ghostnetv2_1x_imagenet.yaml"
 OFFICIAL_PORT_CONFIG = CONFIGS / "ghostnetv2_1x_imagenet_mindspore.yaml"  # its resize is another one
-
-# a user's mistake in a text of MindSpore's, whose line breaks may be written as escapes
-WRAPPED = rf"{re.escape(UserError.__module__)}\.UserError: (.*?)(?:\\n|$)"
 
 # flags that are settings under another name: those of the official port
 FLAG_KEYS = {"device_target": "runtime.device_target", "data_url": "data.path", "num_classes": "network.num_classes"}
@@ -135,11 +131,10 @@ def run(main) -> None:
         _close_output()
         _fail(f"standard output: cannot be written: {error.strerror}")
     except RuntimeError as error:
-        # MindSpore's data pipeline wraps what its workers raise in a long text of its own
-        wrapped = re.findall(WRAPPED, str(error), re.MULTILINE)
-        if not wrapped:
+        message = find_message(str(error))  # MindSpore's data pipeline wraps what its workers raise in a long text
+        if message is None:
             raise
-        _fail(wrapped[-1])
+        _fail(message)
 
 
 def _close_output() -> None:

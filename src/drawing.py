@@ -6,6 +6,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 
+from src.errors import quote
 from src.files import atomic_path
 
 GOLDEN_RATIO = 0.618034  # of the colour circle between one class and the next: any few of them lie far apart
@@ -39,4 +40,4 @@ class DrawingFolder:
         self.taken.add(path)
         with atomic_path(path) as temporary:
             drawing.save(temporary)
-        return f"  drawn: {path}"
+        return f"  drawn: {quote(path)}"

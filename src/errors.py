@@ -1,6 +1,7 @@
 """Errors that are the user's to mend: one clear line, exit status 2, no traceback."""
 
 import difflib
+import re
 
 MAX_LENGTH = 2000  # characters of a message
 
@@ -9,11 +10,18 @@ class UserError(Exception):
     """A mistake in the user's input: what is wrong, where, and what is allowed, in one line.
 
     Args:
-        message: may hold names and values from outside, whatever characters these are made of.
+        message: may hold names and values from outside, whatever characters these are made of. A traceback that ends in
+            a `UserError`, which MindSpore makes of those of its workers, stays as it is, see `find_message`.
     """
 
     def __init__(self, message):
-        super().__init__(shorten(quote(message)))
+        super().__init__(message if find_message(str(message)) else shorten(quote(message)))
+
+
+def find_message(text: str):
+    """Find the message of the last `UserError` in a text with tracebacks; None if there is none."""
+    found = re.findall(rf"^(?:{re.escape(UserError.__module__)}\.)?UserError: (.*)$", text, re.MULTILINE)
+    return found[-1] if found else None
 
 
 def quote(text) -> str:

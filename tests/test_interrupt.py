@@ -15,7 +15,7 @@ SOON = 30  # seconds on a busy machine; the work that is interrupted would last 
 BUSY = {
     "in Python": "while True: pass",
     "inside a library": "import hashlib; hashlib.pbkdf2_hmac('sha256', b'x', b'x', 10**9)",
-    "while a file is written": "from src.files import atomic_path\nwith atomic_path('a') as a: a.touch(); time.sleep(99)",
+    "while a file is written": "import src.files\nwith src.files.atomic_path('a') as a: a.touch(); time.sleep(99)",
 }
 
 

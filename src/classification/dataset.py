@@ -71,19 +71,20 @@ class SkipBroken:
 
     Args:
         paths, labels: of all images; behind the last comes the first.
+        exif_rotation: see `load_image`.
 
     Raises:
         UserError: when called, after `MAX_BROKEN_IN_A_ROW` broken images.
     """
 
-    def __init__(self, paths, labels):
-        self.paths, self.labels = [os.fspath(path) for path in paths], labels
+    def __init__(self, paths, labels, exif_rotation):
+        self.paths, self.labels, self.exif_rotation = [os.fspath(path) for path in paths], labels, exif_rotation
         self.named = multiprocessing.Array("b", len(paths))
 
     def __call__(self, index, label):
         for _ in range(MAX_BROKEN_IN_A_ROW):
             try:
-                return load_image(self.paths[index]), label
+                return load_image(self.paths[index], exif_rotation=self.exif_rotation), label
             except UserError as error:
                 substitute = (index + 1) % len(self.paths)
                 self._warn(index, f"warning: {error}; {self.paths[substitute]} takes its place")
@@ -106,18 +107,24 @@ class LoadImage:
         transform: (PIL image, numpy Generator) -> PIL image or array, of fixed size.
         seed: of the run.
         skip_broken: `SkipBroken`; None: a broken image is an error.
+        exif_rotation: see `load_image`.
     """
 
-    def __init__(self, paths, transform, seed, skip_broken):
+    def __init__(self, paths, transform, seed, skip_broken, exif_rotation):
         self.paths = [os.fspath(path) for path in paths]
         self.transform, self.seed, self.skip_broken = transform, seed, skip_broken
+        self.exif_rotation = exif_rotation
+
+    def source(self, key, label):
+        """Name the file of a sample."""
+        return self.paths[int(key[1])]
 
     def __call__(self, key, label):
         epoch, index = (int(number) for number in key)
         # NumPy fills short keys up with zeros: image 0 shares its stream with the shuffle, to no visible effect
         generator = np.random.default_rng((self.seed, epoch, index))
         if self.skip_broken is None:
-            image = load_image(self.paths[index])
+            image = load_image(self.paths[index], exif_rotation=self.exif_rotation)
         else:
             image, label = self.skip_broken(index, label)
         return np.asarray(self.transform(image, generator)), label, key

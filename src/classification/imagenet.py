@@ -9,6 +9,7 @@ import numpy as np
 from src.errors import UserError
 
 CLASSES_FILE = Path(__file__).with_name("imagenet_classes.txt")
+MAX_DIGITS = 9
 DEVKIT_IDS = "meta.mat"  # beside ILSVRC2012_validation_ground_truth.txt in the development kit
 
 
@@ -49,7 +50,7 @@ def read_labels(path, files, class_names):
         ids = _read_devkit_ids(path.with_name(DEVKIT_IDS))
         if ids:
             labels = [ids.get(label, label) for label in labels]
-        elif all(label.isdigit() for label in labels) and "0" not in labels and str(len(indices)) in labels:
+        elif all(map(is_number, labels)) and "0" not in labels and str(len(indices)) in labels:
             raise UserError(
                 f"{path}: numbers from 1 to {len(indices)} need the development kit's {DEVKIT_IDS} beside the file"
             )
@@ -71,6 +72,11 @@ def _read_rows(path):
     return [line.replace(",", " ").split() for line in text.splitlines()]
 
 
+def is_number(label) -> bool:
+    """Tell whether a label is an index: a few of the digits 0 to 9, not those of other scripts."""
+    return label.isascii() and label.isdigit() and len(label) <= MAX_DIGITS
+
+
 def _read_devkit_ids(path) -> dict:
     """Read {'1': wnid, ...} from the development kit's `meta.mat`; it is empty where there is none."""
     if not path.is_file():
@@ -87,6 +93,6 @@ def _read_devkit_ids(path) -> dict:
 def _to_index(label, indices, path):
     if label in indices:
         return indices[label]
-    if label.isdigit() and int(label) < len(indices):
+    if is_number(label) and int(label) < len(indices):
         return int(label)
     raise UserError(f"{path}: {label!r} is no class: neither a name nor an index from 0 to {len(indices) - 1}")

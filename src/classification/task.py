@@ -19,7 +19,7 @@ from src.data.dataset import Dataset
 from src.data.images import describe_others, find_images, load_image, normalise
 from src.data.pipeline import build_batches
 from src.data.sampler import evaluation_sampler, training_sampler
-from src.errors import UserError
+from src.errors import UserError, quote
 from src.export.export import ExportSignature
 from src.ghostnetv2 import create_network
 from src.inference.evaluation import evaluate_batches
@@ -52,10 +52,11 @@ class ClassificationTask:
         if training:
             sampler = training_sampler(labels, folder, config.train, config.runtime.seed, ranks)
             if config.data.broken_images == "skip":
-                skip_broken = SkipBroken(paths, labels)
+                skip_broken = SkipBroken(paths, labels, config.data.exif_rotation)
         else:
             sampler = evaluation_sampler(labels, folder, ranks)
-        load = LoadImage(paths, self.build_transform(training), config.runtime.seed, skip_broken)
+        transform, seed = self.build_transform(training), config.runtime.seed
+        load = LoadImage(paths, transform, seed, skip_broken, config.data.exif_rotation)
         batch_size = config.train.batch_size if training else config.evaluation.batch_size
         build = partial(self._build_pipeline, load, batch_size, training)
         return Dataset(sampler, batch_size, build, paths, names, ranks, describe_others(folder, others))
@@ -150,7 +151,7 @@ class ClassificationTask:
     def export_signature(self) -> ExportSignature:
         """Describe the exported file."""
         size, classes = self.config.data.image_size, self.config.network.num_classes
-        return ExportSignature("image", (3, size, size), ("logits",), logit_classes=classes, has_fixed_size=False)
+        return ExportSignature("image", (3, size, size), ("logits",), 2, logit_classes=classes, has_fixed_size=False)
 
     def build_export_network(self, network):
         """Give the network as it is."""
@@ -167,8 +168,9 @@ class ClassificationTask:
         data, names, transform = self.config.data, self.class_names(), self.build_transform(training=False)
         network.set_train(False)
         for path in paths:
-            image = normalise(np.asarray(transform(load_image(path)))[None], data.mean, data.std)
+            pixels = np.asarray(transform(load_image(path, exif_rotation=data.exif_rotation)))
+            image = normalise(pixels[None], data.mean, data.std)
             probabilities = softmax(network(Tensor(image)).asnumpy()[0].astype(np.float64))
-            yield f"{path}"
+            yield quote(path)
             for index in np.argsort(-probabilities, kind="stable")[:TOP]:
                 yield f"  {probabilities[index]:7.2%}  {names[index]}"

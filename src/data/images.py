@@ -1,68 +1,94 @@
 """Finding, decoding and normalising image files, for every task."""
 
+import os
+import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from src.errors import UserError
+from src.errors import UserError, quote
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
 # of RGB in [0, 1] over ImageNet, with which published weights were trained
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+WIDE_TO_8_BITS = 257  # 65535 / 255
+UNSCALED = {"I": "32-bit whole numbers (mode I)", "F": "32-bit floating point (mode F)"}
+
+warnings.filterwarnings("ignore", module="PIL")  # on the metadata of images, and on large ones
 
 
 def find_images(folder: Path):
-    """Find the image files below a folder, by their endings; hidden files do not count at all.
+    """Find the image files below a folder, by their endings; hidden files and folders do not count at all.
 
     Returns:
-        Their paths, sorted, and the number of other files.
+        Their paths, sorted, and the number of other files, which are all that could not be read, such as pipes.
 
     Raises:
-        UserError: if there are no images.
+        UserError: if there are no images, or a folder cannot be read.
     """
     found, others = [], 0
-    for path in folder.rglob("*"):
-        if path.name.startswith("."):
-            continue
-        if path.suffix.lower() in IMAGE_SUFFIXES:
-            found.append(path)
-        elif not path.is_dir():
-            others += 1
+    for parent, folders, names in os.walk(folder, onerror=_refuse_folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for path in (Path(parent, name) for name in names if not name.startswith(".")):
+            if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+                found.append(path)
+            else:
+                others += 1
     if not found:
         raise UserError(f"{folder}: holds no images ({', '.join(IMAGE_SUFFIXES)})")
     return sorted(found), others
+
+
+def _refuse_folder(error):
+    raise UserError(f"{error.filename}: {error.strerror}") from None
 
 
 def describe_others(folder, count: int) -> tuple:
     """Put in words that `count` files of a folder were left out: a tuple of one line, or of none."""
     if count == 0:
         return ()
-    return (f"{folder}: {count} other files are left out; the endings of images are {', '.join(IMAGE_SUFFIXES)}",)
+    return (
+        f"{quote(folder)}: {count} other files are left out; the endings of images are {', '.join(IMAGE_SUFFIXES)}",
+    )
 
 
-def load_image(path, mode="RGB") -> Image.Image:
+def load_image(path, mode="RGB", exif_rotation=False) -> Image.Image:
     """Decode an image file.
 
     Args:
         path: of a file of any format that Pillow reads, whatever its ending.
         mode: Pillow's name of the mode to convert to; None leaves it as it is stored.
+        exif_rotation: whether to turn a photograph as its EXIF orientation says.
 
     Raises:
-        UserError: naming the file, if it is missing or broken.
+        UserError: naming the file, if it is missing or broken, or its numbers have no range of colours.
     """
+    if os.path.exists(path) and not os.path.isfile(path):  # to open a pipe might never end
+        raise UserError(f"{path}: is {'a folder' if os.path.isdir(path) else 'no file'}, an image is needed")
     try:
         with Image.open(path) as image:
+            stored = str(image.tile[0][3]) if image.tile else ""
             image.load()
-            return image if mode in (None, image.mode) else image.convert(mode)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
+            if exif_rotation:
+                image = ImageOps.exif_transpose(image)
     except UnidentifiedImageError:
         raise UserError(f"{path}: is not a whole image: unknown format") from None
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
     except Exception as error:  # Pillow's decoders raise almost anything on broken files
+        if getattr(error, "filename", None):  # the system's errors have one
+            raise UserError(f"{path}: cannot be read: {error.strerror}") from None
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{path}: is not a whole image: {reason}") from None
+    if mode in (None, image.mode):
+        return image
+    if image.mode.startswith("I;16") or (image.mode == "I" and "16" in stored):  # as older versions of Pillow have it
+        image = Image.fromarray(np.rint(np.asarray(image) / WIDE_TO_8_BITS).astype(np.uint8))
+    if image.mode in UNSCALED:
+        raise UserError(f"{path}: is stored as {UNSCALED[image.mode]}, without a range; 8 and 16 bits are allowed")
+    return image.convert(mode)
 
 
 def normalise(pixels, mean, std, out=None):

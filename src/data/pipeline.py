@@ -12,6 +12,7 @@ import mindspore.dataset as ds
 import numpy as np
 
 from src.data.images import normalise
+from src.errors import UserError
 
 PREFETCHED = 2  # batches that each worker may be ahead of the network; MindSpore's own 16 are gigabytes
 
@@ -57,6 +58,28 @@ class BufferPool:
         return array.reshape(shape)
 
 
+class NamedErrors:
+    """An operation of a worker whose errors are told in one line; MindSpore would show its own call stack.
+
+    Args:
+        operation: function of columns. Its method `source`, if it has one, names the file that they come from; else the
+            line begins with the operation's name.
+    """
+
+    def __init__(self, operation):
+        self.operation = operation
+
+    def __call__(self, *columns):
+        try:
+            return self.operation(*columns)
+        except UserError:
+            raise
+        except Exception as error:
+            source = getattr(self.operation, "source", lambda *_: type(self.operation).__name__)
+            reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            raise UserError(f"{source(*columns)}: {reason}") from error
+
+
 class LoadBatch:
     """Pipeline operation: (keys, entries) -> each column of `load`, stacked."""
 
@@ -86,14 +109,14 @@ def build_batches(sampler, load, columns, batch_size, settings, batch_transforms
 
     Args:
         sampler: `EpochSampler`. The last batch of an epoch may be short.
-        load: (key, entry) -> (image uint8 (H, W, 3) of fixed size, other columns).
+        load: (key, entry) -> (image uint8 (H, W, 3) of fixed size, other columns); see `NamedErrors` for `source`.
         columns: names of what `load` gives.
         batch_size: of this process.
         settings: `PipelineSettings`.
         batch_transforms: operations on the batch's columns, behind normalisation.
     """
     transforms = [Normalise(settings.mean, settings.std), *batch_transforms]
-    return build_pipeline(Batches(sampler, batch_size), LoadBatch(load), columns, settings, transforms)
+    return build_pipeline(Batches(sampler, batch_size), LoadBatch(NamedErrors(load)), columns, settings, transforms)
 
 
 def build_pipeline(source, load, columns, settings, batch_transforms=()):
@@ -111,10 +134,11 @@ def build_pipeline(source, load, columns, settings, batch_transforms=()):
     workers, processes = min(settings.workers or cores, cores), settings.worker_processes
     ds.config.set_prefetch_size(PREFETCHED)
     dataset = ds.GeneratorDataset(source, ["key", "entry"], shuffle=False, num_parallel_workers=1)
+    load, *batch_transforms = map(NamedErrors, (load, *batch_transforms))
     operations = [load] if processes else [load, *batch_transforms]
     dataset = dataset.map(
         operations, ["key", "entry"], columns, num_parallel_workers=workers, python_multiprocessing=processes
     )
     if processes and batch_transforms:
-        dataset = dataset.map(list(batch_transforms), columns, columns, num_parallel_workers=workers)
+        dataset = dataset.map(batch_transforms, columns, columns, num_parallel_workers=workers)
     return dataset

@@ -19,6 +19,7 @@ class PipelineSettings:
         class_names: in index order; empty where the data tell them.
         mean, std: of each channel, for values in [0, 1].
         workers: how many load images, at most one a processor core; None for that many.
+        exif_rotation: whether photographs are turned as their EXIF orientation says; `scripts/predict.py` does so.
         worker_processes: whether the workers are processes instead of threads, for the same pixels.
     """
 
@@ -26,6 +27,7 @@ class PipelineSettings:
     mean: Tuple[float, float, float] = bounded(IMAGENET_MEAN, 0.0, 1.0)
     std: Tuple[float, float, float] = bounded(IMAGENET_STD, 1e-6, 1.0)
     workers: Optional[int] = bounded(None, 1, 1024, may_change=True)
+    exif_rotation: bool = False
     worker_processes: bool = changeable(False)
 
     @property

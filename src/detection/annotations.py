@@ -8,7 +8,7 @@ Whatever the file, each mistake in it is named with the file and the entry's id,
 """
 
 import json
-import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from src.detection.boxes import clip_boxes, to_corners
 from src.errors import UserError
+from src.fields import check
 
 SPLIT_NAMES = {"train": "train2017", "val": "val2017"}
 KEYS = {
@@ -25,6 +26,8 @@ KEYS = {
 }
 TYPE_NAMES = {int: "a whole number", str: "a text", list: "a list"}
 MIN_SIDE = 1.0  # pixels of a box in training
+MAX_PIXELS = 2**20  # of a side of an image
+MAX_NUMBER = 2**53  # of ids, and of the sides of boxes
 
 
 @dataclass(frozen=True)
@@ -77,10 +80,11 @@ def read_annotations(root, split) -> Annotations:
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; --data_url or data.path names it")
     path, folder = root / "annotations" / f"instances_{name}.json", root / name
-    content = _read_json(path)
+    content = read_json(path)
     for section, keys in KEYS.items():
         _check_entries(path, content, section, keys)
     categories = sorted(content["categories"], key=lambda category: category["id"])
+    _check_names(path, categories)
     labels = {category["id"]: label for label, category in enumerate(categories)}
     entries = {image["id"]: [] for image in content["images"]}
     for annotation in content["annotations"]:
@@ -95,7 +99,15 @@ def read_annotations(root, split) -> Annotations:
     return Annotations(path, names, tuple(labels), images)
 
 
-def _read_json(path):
+def read_json(path) -> dict:
+    """Read a JSON file that holds an object.
+
+    Raises:
+        UserError: if it is missing, or something else.
+    """
+    path = Path(path)
+    if os.path.exists(path) and not os.path.isfile(path):  # to read a pipe might never end
+        raise UserError(f"{path}: is {'a folder' if os.path.isdir(path) else 'no file'}, annotations are needed")
     try:
         content = json.loads(path.read_bytes())
     except OSError as error:
@@ -104,6 +116,10 @@ def _read_json(path):
         raise UserError(f"{path}: is not a text file") from None
     except json.JSONDecodeError as error:
         raise UserError(f"{path}:{error.lineno}: is not valid JSON: {error.msg}") from None
+    except RecursionError:
+        raise UserError(f"{path}: is not valid JSON: lists and objects in too many levels") from None
+    except ValueError:  # Python refuses to convert some thousand digits
+        raise UserError(f"{path}: is not valid JSON: a number has too many digits") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: is not a COCO file: it holds no {', '.join(KEYS)}")
     return content
@@ -123,6 +139,8 @@ def _check_entries(path, content, section, keys):
                 raise UserError(f"{path}: {name} has no {key!r}")
             if type(entry[key]) is not kind:
                 raise UserError(f"{path}: {name}: {key} {entry[key]!r} is not {TYPE_NAMES[kind]}")
+        if abs(entry["id"]) > MAX_NUMBER:
+            raise UserError(f"{path}: {section}[{place}]: id {entry['id']} is out of range: at most {MAX_NUMBER}")
         if entry["id"] in seen:
             raise UserError(f"{path}: {name} is there twice")
         seen.add(entry["id"])
@@ -139,20 +157,36 @@ def _check_annotation(path, annotation, images, categories):
         raise UserError(f"{name}: bbox {box} is not left, top, width and height")
     if min(box[2:]) < 0:
         raise UserError(f"{name}: bbox {box} has a negative side")
-    if not _is_number(area):
-        raise UserError(f"{name}: area {area!r} is not a number")
+    if not _is_number(area) or area < 0:
+        raise UserError(f"{name}: area {area!r} is not a number of pixels")
+    if annotation.get("iscrowd", 0) not in (0, 1):
+        raise UserError(f"{name}: iscrowd {annotation['iscrowd']!r} is not one of 0, 1, false, true")
 
 
 def _is_number(value):
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and abs(value) <= MAX_NUMBER  # which nan is not
+
+
+def _check_names(path, categories):
+    """Check that the names of the categories can be told apart."""
+    seen = set()
+    for category in categories:
+        try:
+            name = check(category["name"], str)
+        except UserError as error:
+            raise UserError(f"{path}: categories id {category['id']}: name: {error}") from None
+        if name in seen:
+            raise UserError(f"{path}: categories id {category['id']}: the name {name!r} is there twice")
+        seen.add(name)
 
 
 def _build_image(path, folder, image, annotations, labels):
     """Build the `AnnotatedImage` of an entry of the file and its annotations."""
     file, sides = folder / image["file_name"], (image["width"], image["height"])
-    if min(sides) < 1:
+    if not 1 <= min(sides) <= max(sides) <= MAX_PIXELS:
         raise UserError(f"{path}: images id {image['id']} has {sides[0]}x{sides[1]} pixels")
-    if not file.is_file():
+    if not os.path.isfile(file):  # unlike pathlib's, this never raises
         raise UserError(f"{path}: images id {image['id']}: {file}: no such file")
     boxes = np.array([annotation["bbox"] for annotation in annotations], np.float64).reshape(-1, 4)
     areas = [annotation.get("area", box[2] * box[3]) for annotation, box in zip(annotations, boxes)]

@@ -45,9 +45,9 @@ def choose_training_images(annotations, filter_empty_gt):
     return kept, (f"{note} (data.filter_empty_gt)",)
 
 
-def load_annotated(annotated):
-    """Load the PIL image of an `AnnotatedImage`, whose size must be what the annotations say."""
-    image = load_image(annotated.path)
+def load_annotated(annotated, exif_rotation):
+    """Load the PIL image of an `AnnotatedImage`, turned or not, whose size must be what the annotations say."""
+    image = load_image(annotated.path, exif_rotation=exif_rotation)
     if image.size != (annotated.width, annotated.height):
         sizes = "{}x{}, its annotations say {}x{}".format(*image.size, annotated.width, annotated.height)
         raise UserError(f"{annotated.path}: is {sizes}")
@@ -65,16 +65,23 @@ class LoadTrainingImage:
         transform: `DetectionAugmentation`.
         max_boxes: places for objects.
         seed: of the run.
+        exif_rotation: see `load_image`.
     """
 
-    def __init__(self, images, transform, max_boxes, seed):
+    def __init__(self, images, transform, max_boxes, seed, exif_rotation):
         self.images, self.transform, self.max_boxes, self.seed = images, transform, max_boxes, seed
+        self.exif_rotation = exif_rotation
+
+    def source(self, key, number):
+        """Name the file of a sample."""
+        return self.images[int(number)].path
 
     def __call__(self, key, number):
         epoch, index = (int(part) for part in key)
         annotated = self.images[int(number)]
         generator = np.random.default_rng((self.seed, epoch, index))
-        pixels, found, classes = self.transform(load_annotated(annotated), *annotated.objects(), generator)
+        image = load_annotated(annotated, self.exif_rotation)
+        pixels, found, classes = self.transform(image, *annotated.objects(), generator)
         boxes = np.zeros((self.max_boxes, 4), np.float32)
         labels = np.full(self.max_boxes, NO_OBJECT, np.int32)
         boxes[: len(found)], labels[: len(found)] = found, classes
@@ -84,9 +91,13 @@ class LoadTrainingImage:
 class LoadEvaluationImage:
     """(key, number of the image) -> (image uint8 (size, size, 3), key)."""
 
-    def __init__(self, images, size, fill):
-        self.images, self.size, self.fill = images, size, fill
+    def __init__(self, images, size, fill, exif_rotation):
+        self.images, self.size, self.fill, self.exif_rotation = images, size, fill, exif_rotation
+
+    def source(self, key, number):
+        """Name the file of a sample."""
+        return self.images[int(number)].path
 
     def __call__(self, key, number):
-        image = load_annotated(self.images[int(number)])
+        image = load_annotated(self.images[int(number)], self.exif_rotation)
         return whole_view(*image.size, self.size).read(image, self.fill), key

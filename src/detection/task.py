@@ -21,7 +21,7 @@ from src.detection.settings import DetectionConfig
 from src.detection.transforms import DetectionAugmentation, whole_view
 from src.detection.yolov3 import WithDecoding, YOLOv3
 from src.drawing import DrawingFolder, palette
-from src.errors import UserError
+from src.errors import UserError, quote
 from src.export.export import ExportSignature
 from src.ghostnetv2 import create_network
 from src.inference.evaluation import evaluate_batches
@@ -56,12 +56,12 @@ class DetectionTask:
             numbers, batch_size = np.tile(numbers, data.repeat), config.train.batch_size
             sampler = training_sampler(numbers, annotations.path, config.train, config.runtime.seed, ranks)
             transform = DetectionAugmentation(data.image_size, data.mean_colour, config.augment)
-            load = LoadTrainingImage(images, transform, data.max_boxes, config.runtime.seed)
+            load = LoadTrainingImage(images, transform, data.max_boxes, config.runtime.seed, data.exif_rotation)
             columns = ["image", "boxes", "labels"]
         else:
             batch_size, columns, notes = config.evaluation.batch_size, ["image", "key"], ()
             sampler = evaluation_sampler(np.arange(len(images)), annotations.path, ranks)
-            load = LoadEvaluationImage(images, data.image_size, data.mean_colour)
+            load = LoadEvaluationImage(images, data.image_size, data.mean_colour, data.exif_rotation)
         build = partial(build_batches, load=load, columns=columns, batch_size=batch_size, settings=data)
         return Dataset(sampler, batch_size, build, annotations, annotations.class_names, ranks, notes)
 
@@ -148,7 +148,7 @@ class DetectionTask:
     def export_signature(self) -> ExportSignature:
         """Describe the exported file; its boxes are decoded for one size of the input."""
         size = self.config.data.image_size
-        return ExportSignature("image", (3, size, size), OUTPUT_NAMES, logit_classes=None, has_fixed_size=True)
+        return ExportSignature("image", (3, size, size), OUTPUT_NAMES, 3, logit_classes=None, has_fixed_size=True)
 
     def build_export_network(self, network):
         """Build what `build_evaluation_network` does."""
@@ -165,11 +165,11 @@ class DetectionTask:
         names, drawings = self.class_names(), DrawingFolder(output_dir)
         network.set_train(False)
         for path in paths:
-            image = load_image(path)
+            image = load_image(path, exif_rotation=self.config.data.exif_rotation)
             boxes, scores, labels = self.detect(network, image)
             shown = scores >= self.config.inference.drawn_score
             boxes, scores, labels = boxes[shown], scores[shown], labels[shown]
-            yield f"{path}: {len(scores)} detected"
+            yield f"{quote(path)}: {len(scores)} detected"
             for box, score, label in zip(boxes, scores, labels):
                 yield f"  {score:7.2%}  {names[label]}  {' '.join(f'{side:.1f}' for side in box)}"
             if output_dir:

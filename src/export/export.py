@@ -30,6 +30,7 @@ class ExportSignature:
         input_name: of the only input.
         input_shape: of it, (channels, height, width).
         output_names: in order.
+        output_rank: number of dimensions of the first.
         logit_classes: number of classes, if the only output is logits (N, classes, ...); else None.
         has_fixed_size: whether the network is built for one size of the input.
     """
@@ -37,6 +38,7 @@ class ExportSignature:
     input_name: str
     input_shape: Tuple[int, int, int]
     output_names: Tuple[str, ...]
+    output_rank: int
     logit_classes: Optional[int]
     has_fixed_size: bool
 

@@ -50,13 +50,16 @@ def pair_files(root, split):
     return pairs, others
 
 
-def load_labels(path, num_classes):
+def load_labels(path, num_classes, exif_rotation):
     """Load the labels uint8 (H, W) of a mask file: classes from 0, and `IGNORED`.
 
     Raises:
         UserError: if it is broken, has several channels, or a value that is no class.
     """
-    stored = np.asarray(load_image(path, mode=None)).astype(np.int32)  # of a palette image the indices
+    stored = np.asarray(load_image(path, None, exif_rotation))  # of a palette image the indices
+    if stored.dtype.kind == "f":
+        raise UserError(f"{path}: is stored as floating point, a mask holds whole numbers")
+    stored = stored.astype(np.int32)
     if stored.ndim != 2:
         raise UserError(f"{path}: has {stored.shape[2]} channels, a mask has one")
     low, high = int(stored.min()), int(stored.max())
@@ -66,8 +69,8 @@ def load_labels(path, num_classes):
     return np.where(stored == 0, IGNORED, stored - 1).astype(np.uint8)
 
 
-def load_pair(image_path, mask_path, num_classes):
-    """Load an image and its mask.
+def load_pair(image_path, mask_path, num_classes, exif_rotation):
+    """Load an image and its mask, each turned as its own EXIF orientation says if `exif_rotation` is set.
 
     Returns:
         (uint8 (H, W, 3), labels uint8 (H, W)).
@@ -75,7 +78,8 @@ def load_pair(image_path, mask_path, num_classes):
     Raises:
         UserError: if either is broken, the mask is none, or their sizes differ.
     """
-    image, labels = np.asarray(load_image(image_path)), load_labels(mask_path, num_classes)
+    image = np.asarray(load_image(image_path, exif_rotation=exif_rotation))
+    labels = load_labels(mask_path, num_classes, exif_rotation)
     if image.shape[:2] != labels.shape:
         (height, width), (mask_height, mask_width) = image.shape[:2], labels.shape
         raise UserError(f"{mask_path}: is of {mask_width}x{mask_height} pixels, its image of {width}x{height}")
@@ -90,14 +94,20 @@ class LoadPair:
         num_classes: see `load_labels`.
         transform: (image, labels, numpy Generator) -> (image, labels); None leaves them as they are.
         seed: of the run.
+        exif_rotation: see `load_image`.
     """
 
-    def __init__(self, pairs, num_classes, transform, seed):
+    def __init__(self, pairs, num_classes, transform, seed, exif_rotation):
         self.pairs = [(os.fspath(image), os.fspath(mask)) for image, mask in pairs]
         self.num_classes, self.transform, self.seed = num_classes, transform, seed
+        self.exif_rotation = exif_rotation
+
+    def source(self, key, index):
+        """Name the file of a sample."""
+        return self.pairs[int(index)][0]
 
     def __call__(self, key, index):
-        image, labels = load_pair(*self.pairs[int(index)], self.num_classes)
+        image, labels = load_pair(*self.pairs[int(index)], self.num_classes, self.exif_rotation)
         if self.transform is not None:
             generator = np.random.default_rng((self.seed, *(int(number) for number in key)))
             image, labels = self.transform(image, labels, generator)

@@ -68,6 +68,8 @@ class Segmenter:
     def logits(self, batch):
         """Compute the logits (num_classes, h, w) of one image (1, 3, H, W)."""
         logits = self.network(Tensor(np.ascontiguousarray(batch))).asnumpy()[0]
+        if logits.ndim != 3:
+            raise UserError(f"the network gives logits {logits.shape} for an image, not (classes, height, width)")
         if len(logits) != self.num_classes:
             raise UserError(f"the network gives {len(logits)} classes, the settings say {self.num_classes}")
         return logits

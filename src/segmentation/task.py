@@ -11,6 +11,7 @@ from src.data.images import describe_others, load_image
 from src.data.pipeline import build_batches, build_pipeline
 from src.data.sampler import evaluation_sampler, training_sampler
 from src.drawing import DrawingFolder
+from src.errors import quote
 from src.export.export import ExportSignature
 from src.ghostnetv2 import create_network
 from src.segmentation.dataset import LoadPair, pair_files
@@ -51,11 +52,13 @@ class SegmentationTask:
             batch_size = train.batch_size
             sampler = training_sampler(indices, data.path, train, seed, ranks)
             augment = SegmentationAugmentation(data.crop_size, data.base_size, data.mean_colour, self.config.augment)
-            build = partial(self._build_training, LoadPair(pairs, classes, augment, seed))
+            load = LoadPair(pairs, classes, augment, seed, data.exif_rotation)
+            build = partial(self._build_training, load)
         else:
             batch_size = self.config.evaluation.batch_size
             sampler = evaluation_sampler(indices, data.path, ranks)
-            build = partial(build_pipeline, load=LoadPair(pairs, classes, None, seed), columns=COLUMNS, settings=data)
+            load = LoadPair(pairs, classes, None, seed, data.exif_rotation)
+            build = partial(build_pipeline, load=load, columns=COLUMNS, settings=data)
         return Dataset(sampler, batch_size, build, pairs, (), ranks, describe_others(data.path, others))
 
     def _build_training(self, load, sampler):
@@ -112,7 +115,7 @@ class SegmentationTask:
     def export_signature(self) -> ExportSignature:
         """Describe the exported file."""
         shape, classes = (3, *self.config.data.image_size), self.config.network.num_classes
-        return ExportSignature("image", shape, ("logits",), logit_classes=classes, has_fixed_size=False)
+        return ExportSignature("image", shape, ("logits",), 4, logit_classes=classes, has_fixed_size=False)
 
     def build_export_network(self, network):
         """Build images -> logits (N, classes, H, W) at the size of the input."""
@@ -128,11 +131,11 @@ class SegmentationTask:
         """
         segment, names, drawings = self._build_segmenter(network), self.class_names(), DrawingFolder(output_dir)
         for path in paths:
-            image = np.asarray(load_image(path))
+            image = np.asarray(load_image(path, exif_rotation=self.config.data.exif_rotation))
             classes = segment(image)
             shares = np.bincount(classes.ravel(), minlength=len(names)) / classes.size
             shown = [index for index in np.argsort(-shares, kind="stable") if shares[index] >= SMALLEST_SHARE]
-            yield f"{path}"
+            yield quote(path)
             for index in shown:
                 yield f"  {shares[index]:7.2%}  {names[index]}"
             if output_dir:

@@ -2,8 +2,10 @@
 
 import math
 
+import numpy as np
 from tqdm import tqdm
 
+from src.inference.finite import FiniteNetwork
 from src.training.progress import Progress, StopSignals, format_row
 from src.weights.files import save_weights
 
@@ -54,7 +56,7 @@ def train(run, folder, val_data) -> bool:
                 is_best = keep_best(run, folder, row)
                 run.state.save(folder.last)
                 write_reports(run, folder, is_best)
-    return history.epoch == run.epochs
+    return history.epoch >= run.epochs
 
 
 def stream_batches(run):
@@ -120,8 +122,14 @@ def is_evaluated(run) -> bool:
 
 
 def evaluate(run, val_data) -> dict:
-    """Compute the task's metrics of the weights as they are; their speed is left out, the row has training's."""
-    metrics = run.task.evaluate(run.evaluated, val_data)
+    """Compute the task's metrics of the weights as they are; their speed is left out, the row has training's.
+
+    Where the network has given nan or inf on any process, the metric of the best is nan: such weights are never that.
+    """
+    network = FiniteNetwork(run.evaluated)
+    metrics = run.task.evaluate(network, val_data)
+    if run.ranks.sum(np.array([not network.is_finite], np.int64)).any():
+        metrics[run.task.best_metric] = math.nan
     return {key: value for key, value in metrics.items() if key != "images_per_second"}
 
 

@@ -175,6 +175,8 @@ def find_run(resume: str, path, name: str):
         checkpoint = given / LAST_CHECKPOINT if given.is_dir() else given
         if not checkpoint.is_file():
             raise UserError(f"{checkpoint}: no such checkpoint; --resume takes a run's folder or checkpoint, or {AUTO}")
+        if not (checkpoint.parent / RUN_CONFIG).is_file():
+            raise UserError(f"{checkpoint}: is not in the folder of a run, which has a {RUN_CONFIG}")
         if path is not None and Path(path).resolve() != checkpoint.parent.resolve():
             raise UserError(f"--output_dir {path}: a run goes on in its own folder, {checkpoint.parent}")
         return checkpoint.parent, checkpoint

@@ -1,5 +1,7 @@
 """Weights files: reading those of any kind, loading them strictly into a network, and writing our own."""
 
+import logging
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,13 +14,15 @@ from safetensors import SafetensorError
 from src.architecture import BLOCKS
 from src.errors import UserError
 from src.files import atomic_path, unwritable
+from src.weights.foreign import name_foreign
+from src.weights.mindspore_file import read_checkpoint
 from src.weights.names import CLASSIFIER, from_pytorch, identify, is_pytorch
-from src.weights.torch_file import UnreadableFileError, UnsafePickleError, read_torch_file
+from src.weights.safetensors_file import is_safetensors, read_safetensors
+from src.weights.torch_file import read_torch_file
+from src.weights.unpickler import UnreadableFileError, UnsafePickleError
 
 NAMES_SHOWN = 3
 PREFERENCES = ("ema", "raw")
-# where PyTorch training scripts keep their weights: the averaged ones, the plain ones
-SECTIONS = {"ema": ("state_dict_ema", "model_ema", "ema"), "raw": ("state_dict", "model")}
 ORIGIN = "ghostnetv2-mindspore"  # noted in our own `.ckpt` files
 # in a checkpoint of a training run: names of the averaged weights, and of all that is no weight
 EMA_PREFIX, STATE_PREFIX = "ema.", "state."
@@ -33,7 +37,7 @@ class WeightsFile:
     Attributes:
         weights: {our parameter name: ndarray}.
         kind: 'MindSpore checkpoint', 'PyTorch checkpoint' or 'safetensors'.
-        section: part of the file that the weights come from, such as 'state_dict_ema'; "" for all of it.
+        section: part of the file that the weights come from, in words, such as 'state_dict_ema'; "" for all of it.
         is_ours: whether this project wrote the file.
         from_pytorch: whether it had PyTorch's names.
         entries: arrays in the file's own count.
@@ -54,9 +58,10 @@ class WeightsFile:
     def describe(self) -> str:
         """Put the file in words."""
         section = f", its {self.section}" if self.section else ""
-        return f"{self.kind}{section}: {self._describe_network()}"
+        return f"{self.kind}{section}: {self.describe_network()}"
 
-    def _describe_network(self) -> str:
+    def describe_network(self) -> str:
+        """Put the network that the weights belong to in words."""
         shapes = {n[len(BACKBONE) :]: value.shape for n, value in self.weights.items() if n.startswith(BACKBONE)}
         backbone = identify(shapes)
         if backbone is not None:
@@ -87,33 +92,26 @@ def write_weights(weights, path, notes=None) -> None:
     with atomic_path(path, None if is_safetensors else ".ckpt") as temporary:
         try:
             if is_safetensors:
-                arrays = {name: np.ascontiguousarray(value) for name, value in weights.items()}
+                arrays = {name: np.array(value, order="C") for name, value in weights.items()}
                 safetensors.numpy.save_file(arrays, temporary)
             else:
-                entries = [{"name": name, "data": Tensor(value)} for name, value in weights.items()]
-                mindspore.save_checkpoint(entries, str(temporary), append_dict={"origin": ORIGIN, **(notes or {})})
+                entries = [{"name": name, "data": Tensor(np.array(value))} for name, value in weights.items()]
+                with quiet_logging():
+                    mindspore.save_checkpoint(entries, str(temporary), append_dict={"origin": ORIGIN, **(notes or {})})
                 temporary.chmod(0o644)  # MindSpore makes it read-only
         except (RuntimeError, SafetensorError) as error:  # the libraries', whatever the system's was
             raise unwritable(path, error.__context__ or error) from None
 
 
-def read_checkpoint(path):
-    """Read a MindSpore checkpoint.
-
-    Returns:
-        ({name: ndarray}, {name: note}).
-
-    Raises:
-        UserError: if it is missing, or no whole one.
-    """
-    if not Path(path).is_file():
-        raise UserError(f"{path}: no such file, expected a checkpoint")
+@contextmanager
+def quiet_logging():
+    """Keep MindSpore's log of what it also raises away."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     try:
-        content = mindspore.load_checkpoint(str(path))
-    except (ValueError, RuntimeError, TypeError, OSError):
-        raise UserError(f"{path}: is not a whole MindSpore checkpoint, nor another kind of weights file") from None
-    arrays = {name: value.asnumpy() for name, value in content.items() if hasattr(value, "asnumpy")}
-    return arrays, {name: value for name, value in content.items() if name not in arrays}
+        yield
+    finally:
+        logging.disable(before)
 
 
 def read_weights(path, prefer="ema") -> WeightsFile:
@@ -139,42 +137,38 @@ def read_weights(path, prefer="ema") -> WeightsFile:
         raise UserError(f"{path}: is empty")
     if head[:2] == b"PK" or (head[0] == 0x80 and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")):
         return _read_pytorch(path, prefer)
-    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
-        return _read_safetensors(path)
-    if _is_text(head):
-        raise UserError(f"{path}: is a text file, not weights")
+    if is_safetensors(head):
+        return _port(read_safetensors(path), "safetensors", path)
+    foreign = name_foreign(head)
+    if foreign:
+        raise UserError(f"{path}: is {foreign}, not weights")
     return _read_mindspore(path, prefer)
-
-
-def _is_text(head: bytes) -> bool:
-    printable = sum(32 <= byte < 127 or byte in b"\t\n\r" for byte in head)
-    return printable == len(head)
 
 
 def _read_pytorch(path, prefer) -> WeightsFile:
     try:
-        content = read_torch_file(path)
+        sections = read_torch_file(path)
     except UnsafePickleError as error:
         raise UserError(f"{path}: is refused: {error}") from None
     except UnreadableFileError as error:
         raise UserError(f"{path}: is not a whole PyTorch checkpoint: {error}") from None
-    section = ""
-    if isinstance(content, dict):
-        order = SECTIONS[prefer] + SECTIONS["raw" if prefer == "ema" else "ema"]
-        section = next((name for name in order if isinstance(content.get(name), dict)), "")
-        content = content[section] if section else content
-    if not isinstance(content, dict):
+    filled = [section for section in sections if section.arrays]
+    filled = [section for section in filled if section.name] or filled
+    if not filled:
         raise UserError(f"{path}: holds no weights")
-    arrays = {name: value for name, value in content.items() if isinstance(value, np.ndarray)}
-    return _port(arrays, "PyTorch checkpoint", path, section)
+    averaged = prefer == "ema"
+    section, *others = sorted(filled, key=lambda section: section.is_averaged != averaged)
+    other = next((other.name for other in others if other.is_averaged != section.is_averaged), None)
+    words = _describe_section(section.name, other, section.is_averaged)
+    empty = [other.name for other in sections if other.is_averaged == averaged and other.name]
+    if section.is_averaged != averaged and empty:
+        words += f" ({empty[0]} holds no arrays)"
+    return _port(section.arrays, "PyTorch checkpoint", path, words)
 
 
-def _read_safetensors(path) -> WeightsFile:
-    try:
-        arrays = safetensors.numpy.load_file(path)
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: is not a whole safetensors file: {error}") from None
-    return _port(arrays, "safetensors", path)
+def _describe_section(name, other, is_averaged) -> str:
+    """Name a part of a file, and the flag that takes the `other` one, if there is one."""
+    return f"{name} (--weights {'raw' if is_averaged else 'ema'} takes its {other})" if other else name
 
 
 def _read_mindspore(path, prefer) -> WeightsFile:
@@ -183,8 +177,11 @@ def _read_mindspore(path, prefer) -> WeightsFile:
     section = ""
     weights = {name: v for name, v in arrays.items() if not name.startswith((EMA_PREFIX, STATE_PREFIX))}
     if averages:
-        section = "moving average" if prefer == "ema" else "plain weights"
+        names = ("moving average", "plain weights") if prefer == "ema" else ("plain weights", "moving average")
+        section = _describe_section(*names, prefer == "ema")
         weights = averages if prefer == "ema" else weights
+    if not weights:
+        raise UserError(f"{path}: holds no weights")
     return WeightsFile(
         weights, "MindSpore checkpoint", section, is_ours=notes.get("origin") == ORIGIN, entries=len(weights)
     )
@@ -208,7 +205,7 @@ def load_weights(network, path, prefer="ema", finetune=False) -> str:
             that as it is; the file may be that of a classifier then.
 
     Returns:
-        What was loaded, in words.
+        What was loaded, in words, with a warning if not all of it are numbers.
 
     Raises:
         UserError: naming the file's network where it is another one, else what is missing, unexpected and of
@@ -228,7 +225,8 @@ def load_weights(network, path, prefer="ema", finetune=False) -> str:
     if problems:
         raise UserError(f"{path}: {_misfit(network, file)}{'; '.join(problems)}")
     set_parameters(parameters, weights)
-    return f"{path}: {file.describe()}" + ("; its classifier is left out, a new one starts" if finetune else "")
+    left_out = "; its classifier is left out, a new one starts" if finetune else ""
+    return f"{path}: {file.describe()}{left_out}{_warning(weights)}"
 
 
 def _load_backbone(backbone, file, path) -> str:
@@ -239,9 +237,20 @@ def _load_backbone(backbone, file, path) -> str:
         weights = {name: v for name, v in file.weights.items() if not name.startswith(HEAD)}
     problems = compare(parameters, weights)
     if problems:
-        raise UserError(f"{path}: does not fit the backbone: {'; '.join(problems)}; it is for {file.identity}")
+        raise UserError(f"{path}: does not fit the backbone: {'; '.join(problems)}; it holds {file.describe_network()}")
     set_parameters(parameters, weights)
-    return f"{path}: {file.describe()}; its backbone alone is taken, all else starts anew"
+    return f"{path}: {file.describe()}; its backbone alone is taken, all else starts anew{_warning(weights)}"
+
+
+def _warning(weights) -> str:
+    lost = describe_lost(weights)
+    return f"; warning: {lost}" if lost else ""
+
+
+def describe_lost(weights) -> str:
+    """Say which of {name: array} a diverged training has left without meaning; "" if there are none."""
+    names = [name for name, value in weights.items() if not np.isfinite(value).all()]
+    return f"{len(names)} of {len(weights)} arrays hold nan or inf ({_shorten(names)})" if names else ""
 
 
 def _misfit(network, file) -> str:
@@ -259,14 +268,14 @@ def _misfit(network, file) -> str:
 def set_parameters(parameters, weights) -> None:
     """Set {name: parameter} to the arrays of the same names in `weights`."""
     for name, parameter in parameters.items():
-        parameter.set_data(Tensor(np.asarray(weights[name]), parameter.dtype))
+        parameter.set_data(Tensor(np.array(weights[name], order="C"), parameter.dtype))
 
 
 def compare(parameters, weights) -> list:
     """Compare {name: parameter} of a network with {name: array} of a file.
 
     Returns:
-        The differences in words: what is missing, unexpected, and of another shape; [] if there are none.
+        The differences in words: what is missing, unexpected, and of another shape or type; [] if there are none.
     """
     missing = [name for name in parameters if name not in weights]
     unexpected = [name for name in weights if name not in parameters]
@@ -275,7 +284,12 @@ def compare(parameters, weights) -> list:
         for name, parameter in parameters.items()
         if name in weights and tuple(weights[name].shape) != tuple(parameter.shape)
     ]
-    found = (("missing", missing), ("unexpected", unexpected), ("wrong shape", misshaped))
+    mistyped = [
+        f"{name} is {weights[name].dtype}, needs {str(parameter.dtype).lower()}"
+        for name, parameter in parameters.items()
+        if name in weights and "float" in str(parameter.dtype).lower() and weights[name].dtype.kind != "f"
+    ]
+    found = (("missing", missing), ("unexpected", unexpected), ("wrong shape", misshaped), ("wrong type", mistyped))
     return [f"{len(names)} {word} ({_shorten(names)})" for word, names in found if names]
 
 

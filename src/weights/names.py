@@ -23,7 +23,7 @@ BATCH_NORM_NAMES = {
 PYTORCH_BATCH_NORM_NAMES = {theirs: ours for ours, theirs in BATCH_NORM_NAMES.items()}
 BATCH_COUNTER = "num_batches_tracked"  # PyTorch's step counter, which it uses only without momentum
 PYTORCH_LEAVES = ("running_mean", "running_var", BATCH_COUNTER)
-WRAPPERS = ("module.", "_orig_mod.")  # of data-parallel and compiled models
+WRAPPERS = ("module.", "_orig_mod.", "model.")  # of data-parallel and compiled models, and of Lightning's
 CLASSIFIER = "classifier."
 
 TIMM_NAMES = {
@@ -79,7 +79,7 @@ def is_batch_norm_mean(name) -> bool:
 
 
 def strip_wrappers(names) -> dict:
-    """Give {name: name without the prefixes that data-parallel and compiled models add to all}."""
+    """Give {name: name without the prefixes that wrappers of models add to all}."""
     stripped = {name: name for name in names}
     for prefix in WRAPPERS * 2:  # in either order
         if stripped and all(name.startswith(prefix) for name in stripped.values()):

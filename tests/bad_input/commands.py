@@ -20,12 +20,16 @@ CASES = {
     "flag: unknown": BadInput("eval.py", (*LOADED, "--data-url", "x"), "unrecognized arguments: --data-url"),
     "flag: no abbreviations": BadInput("train.py", ("--conf", "x.yaml"), "unrecognized arguments: --conf"),
     "flag: without its value": BadInput("train.py", ("--config",), "argument --config: expected one argument"),
-    "flag: no number": BadInput("train.py", ("--num_classes", "ten"), "argument --num_classes: invalid int value: 'ten'"),
+    "flag: no number": BadInput(
+        "train.py", ("--num_classes", "ten"), "argument --num_classes: invalid int value: 'ten'"
+    ),
     "flag: device": BadInput("train.py", ("--device_target", "TPU"), "argument --device_target: invalid choice: 'TPU'"),
     "flag: format": BadInput("export.py", (*LOADED, "--file_format", "onnx"), "argument --file_format: invalid choice"),
     "flag: weights": BadInput("eval.py", (*LOADED, "--weights", "best"), "argument --weights: invalid choice: 'best'"),
     "flag: fine-tuning from nothing": BadInput(
-        "train.py", ("--config", CLASSIFICATION, "--finetune"), "--finetune: takes part of a checkpoint, which --pre_train"
+        "train.py",
+        ("--config", CLASSIFICATION, "--finetune"),
+        "--finetune: takes part of a checkpoint, which --pre_train",
     ),
     "flag: empty dataset": BadInput("eval.py", (*LOADED, "--data_url", ""), "argument --data_url: is empty"),
     "flag: empty checkpoint": BadInput("eval.py", ("--checkpoint_path", ""), "argument --checkpoint_path: is empty"),
@@ -39,9 +43,13 @@ CASES = {
     "override: no key": BadInput("train.py", ("--config", CLASSIFICATION, "=3"), "'=3' is not of the form"),
     "override: no value": BadInput("train.py", ("--config", CLASSIFICATION, "train"), "'train' is not of the form"),
     "data: the path is empty": BadInput("train.py", ("--config", CLASSIFICATION, "data.path="), "data.path: "),
-    "data: the path is an empty text": BadInput("train.py", ("--config", CLASSIFICATION, "data.path=''"), "data.path: "),
+    "data: the path is an empty text": BadInput(
+        "train.py", ("--config", CLASSIFICATION, "data.path=''"), "data.path: "
+    ),
     "export: empty name": BadInput("export.py", (*LOADED, "--file_name", ""), "argument --file_name: is empty"),
-    "export: name of a folder": BadInput("export.py", (*LOADED, "--file_name", "out/"), "--file_name 'out/': names no file"),
+    "export: name of a folder": BadInput(
+        "export.py", (*LOADED, "--file_name", "out/"), "--file_name 'out/': names no file"
+    ),
     "export: name with nothing but an ending": BadInput(
         "export.py", (*LOADED, "--file_name", ".mindir"), "--file_name '.mindir': names no file"
     ),
@@ -51,9 +59,15 @@ CASES = {
     "export: name too long": BadInput("export.py", (*LOADED, "--file_name", "x" * 300), "File name too long"),
     "export: no images": BadInput("export.py", (*LOADED, "--batch_size", "0"), "--batch_size 0 is out of range"),
     "export: a billion images": BadInput("export.py", (*LOADED, "--batch_size", str(10**9)), f"--batch_size {10**9}"),
-    "export: huge images": BadInput("export.py", (*LOADED, "--image_size", "99999999x99999999"), "--image_size 9999999"),
-    "export: tiny images": BadInput("export.py", (*LOADED, "--image_size", "8x8"), "images of 8x8 pixels are too small"),
-    "export: size in words": BadInput("export.py", (*LOADED, "--image_size", "big"), "--image_size 'big' is not of the"),
+    "export: huge images": BadInput(
+        "export.py", (*LOADED, "--image_size", "99999999x99999999"), "--image_size 9999999"
+    ),
+    "export: tiny images": BadInput(
+        "export.py", (*LOADED, "--image_size", "8x8"), "images of 8x8 pixels are too small"
+    ),
+    "export: size in words": BadInput(
+        "export.py", (*LOADED, "--image_size", "big"), "--image_size 'big' is not of the"
+    ),
     "export: size and batch exclude": BadInput(
         "export.py", (*LOADED, "--batch_size", "2", "--dynamic_batch"), "not allowed with argument --batch_size"
     ),
@@ -69,7 +83,9 @@ CASES = {
     "show_batch: no PNG": BadInput(
         "scripts/show_batch.py", ("--config", CLASSIFICATION, "--output", "x.xyz"), "x.xyz: the drawing is a PNG file"
     ),
-    "show_batch: no rows": BadInput("scripts/show_batch.py", ("--rows", "0"), "--rows and --columns must be at least 1"),
+    "show_batch: no rows": BadInput(
+        "scripts/show_batch.py", ("--rows", "0"), "--rows and --columns must be at least 1"
+    ),
     "show_batch: another task": BadInput(
         "scripts/show_batch.py", ("--config", DETECTION), "task: detection has no classes to show"
     ),
@@ -79,18 +95,20 @@ CASES = {
     "demo data: a file is there": BadInput(
         "scripts/make_demo_data.py", (CLASSIFICATION,), f"{CLASSIFICATION}: cannot be written: Not a directory"
     ),
-    "demo data: another task": BadInput("scripts/make_demo_data.py", ("x", "--task", "speech"), "argument --task: invalid"),
+    "demo data: another task": BadInput(
+        "scripts/make_demo_data.py", ("x", "--task", "speech"), "argument --task: invalid"
+    ),
     "port: no input": BadInput("scripts/port_weights.py", ("--output", "x.ckpt"), "arguments are required: --input"),
     "port: below a file": BadInput(
         "scripts/port_weights.py",
-        ("--input", WEIGHTS, "--output", f"{CLASSIFICATION}/x.pth"),
+        ("--input", WEIGHTS, "--output", f"{CLASSIFICATION}/x.safetensors"),
         f"{CLASSIFICATION}: is a file, where a folder is needed",
     ),
     "port: another ending": BadInput(
         "scripts/port_weights.py", ("--input", WEIGHTS, "--output", "x.onnx"), "x.onnx: the output is for PyTorch"
     ),
     "port: name too long": BadInput(
-        "scripts/port_weights.py", ("--input", WEIGHTS, "--output", "x" * 300 + ".pth"), "File name too long"
+        "scripts/port_weights.py", ("--input", WEIGHTS, "--output", "x" * 300 + ".safetensors"), "File name too long"
     ),
     "run: a file is in the way": BadInput(
         "train.py", ("--config", CLASSIFICATION, "--output_dir", CLASSIFICATION), f"{CLASSIFICATION}: exists and is not"
@@ -100,8 +118,13 @@ CASES = {
         ("--config", CLASSIFICATION, "--output_dir", os.path.join(CLASSIFICATION, "run")),
         f"{CLASSIFICATION}/run: cannot be made: Not a directory",
     ),
+    "resume: weights that are in no run's folder": BadInput(
+        "train.py", ("--resume", WEIGHTS), f"{WEIGHTS}: is not in the folder of a run, which has a config.yaml"
+    ),
     "resume: a setting is in its place": BadInput(
         "train.py", ("--resume", "train.epochs"), "train.epochs: no such checkpoint; --resume takes"
     ),
-    "benchmark: no network": BadInput("scripts/benchmark.py", ("--networks", "resnet50"), "argument --networks: invalid"),
+    "benchmark: no network": BadInput(
+        "scripts/benchmark.py", ("--networks", "resnet50"), "argument --networks: invalid"
+    ),
 }

@@ -54,7 +54,7 @@ def batches_of(sampler, load, batch_size, **settings):
 def build(folder, rank=0, count=1):
     _, paths, labels, _ = list_class_folders(folder, ())
     sampler = evaluation_sampler(labels, folder, Ranks(rank, count))
-    return batches_of(sampler, LoadImage(paths, CROP, 5, None), 4, workers=2)
+    return batches_of(sampler, LoadImage(paths, CROP, 5, None, False), 4, workers=2)
 
 
 def test_classes_are_sorted_and_images_counted_once(folder):
@@ -79,7 +79,7 @@ def test_epochs_shuffle_anew_and_repeat_from_the_seed(folder):
 
     def epochs(workers, first_epoch=0, count=3):
         sampler = EpochSampler(labels, seed=5, shuffle=True, rank=0, ranks=1, first_epoch=first_epoch)
-        pipeline = batches_of(sampler, LoadImage(paths, CROP, 5, None), 11, workers=workers)
+        pipeline = batches_of(sampler, LoadImage(paths, CROP, 5, None, False), 11, workers=workers)
         iterator = pipeline.create_tuple_iterator(num_epochs=count, output_numpy=True)
         return [[levels(images) for images, _, _ in iterator] for _ in range(count)]
 
@@ -95,7 +95,7 @@ def test_augmentation_depends_on_epoch_and_index_only(folder):
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 256, (50, 40, 3), np.uint8)).save(paths[2])
     augmentation = ClassificationAugmentation(33, (0.2, 1.0), (0.75, 1.33), 0.5, 0.4, "bilinear", None)
-    load = LoadImage(paths, augmentation, 3, None)
+    load = LoadImage(paths, augmentation, 3, None, False)
     keys = [(epoch, 2) for epoch in range(4)]
     results = [load(np.array(key), np.int32(0))[0] for key in keys]
     assert all(result.shape == (33, 33, 3) for result in results)
@@ -118,7 +118,7 @@ class TestBrokenImages:
         _, paths, labels, _ = list_class_folders(folder, ())
         for number in broken:
             paths[number].write_bytes(b"no image")
-        load = LoadImage(paths, CROP, 0, SkipBroken(paths, labels))
+        load = LoadImage(paths, CROP, 0, SkipBroken(paths, labels, False), False)
         pipeline = batches_of(evaluation_sampler(labels, folder, Ranks()), load, 11, **settings)
         iterator = pipeline.create_tuple_iterator(num_epochs=passes, output_numpy=True)
         for _ in range(passes):
@@ -192,7 +192,7 @@ def photographs(tmp_path):
 
 def images_of(paths, transform):
     sampler = evaluation_sampler(np.zeros(len(paths), np.int32), "test", Ranks())
-    pipeline = batches_of(sampler, LoadImage(paths, transform, 0, None), 16)
+    pipeline = batches_of(sampler, LoadImage(paths, transform, 0, None, False), 16)
     batches = pipeline.create_tuple_iterator(num_epochs=1, output_numpy=True)
     return np.concatenate([images for images, _, _ in batches])
 

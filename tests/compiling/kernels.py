@@ -85,7 +85,9 @@ def stub_environment(device) -> dict:
     if device == "cpu":
         return {}
     folder = Path(tempfile.gettempdir()) / f"ghostnetv2_stubs_{os.getuid()}"
-    output = subprocess.run([sys.executable, str(STUBS), device, str(folder)], capture_output=True, text=True, check=True)
+    output = subprocess.run(
+        [sys.executable, str(STUBS), device, str(folder)], capture_output=True, text=True, check=True
+    )
     return dict(re.findall(r"^export (\w+)=(.*)$", output.stdout, re.MULTILINE))
 
 

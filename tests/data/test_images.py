@@ -1,7 +1,12 @@
 """Image files: which count as such, in which order, and that every mode becomes RGB."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
+from helpers import PROJECT
 from PIL import Image
 
 from scripts.predict import list_images
@@ -46,12 +51,81 @@ def test_files_and_folders_to_predict(folder):
         list_images([str(folder / "cow")])
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr", "I;16", "F"])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr"])
 def test_any_mode_becomes_rgb(tmp_path, mode):
-    path = tmp_path / ("a.jpg" if mode in ("CMYK", "YCbCr") else "a.tiff" if mode == "F" else "a.png")
-    if mode == "I;16":
-        Image.fromarray(np.full((5, 4), 40000, np.uint16)).save(path)
-    else:
-        Image.new("RGB", (4, 5), "red").convert("L" if mode == "F" else "RGB").convert(mode).save(path)
+    path = tmp_path / ("a.jpg" if mode in ("CMYK", "YCbCr") else "a.png")
+    Image.new("RGB", (4, 5), "red").convert(mode).save(path)
     image = load_image(path)
     assert image.mode == "RGB" and image.size == (4, 5)
+
+
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_16_bits_are_scaled_to_8(tmp_path, ending):
+    levels = np.array([[0, 128, 129, 257], [32767, 40000, 65406, 65535]], np.uint16)
+    Image.fromarray(levels).save(tmp_path / f"a.{ending}")
+    pixels = np.asarray(load_image(tmp_path / f"a.{ending}"))
+    assert pixels.tolist() == [[[level] * 3 for level in row] for row in [[0, 0, 1, 1], [127, 156, 254, 255]]]
+    assert np.array_equal(np.asarray(load_image(tmp_path / f"a.{ending}", None)), levels)  # as a mask
+
+
+@pytest.mark.parametrize(("levels", "name"), [(np.int32, "mode I"), (np.float32, "mode F")])
+def test_numbers_without_a_range_of_colours_are_refused(tmp_path, levels, name):
+    Image.fromarray(np.full((5, 4), 3, levels)).save(tmp_path / "a.tif")
+    with pytest.raises(UserError, match=rf"a\.tif: is stored as 32-bit .* \({name}\), without a range; 8 and 16 bits"):
+        load_image(tmp_path / "a.tif")
+
+
+# of what EXIF's orientations 1 to 8 mean: the operations that bring the stored pixels upright
+UPRIGHT = {
+    1: lambda stored: stored,
+    2: lambda stored: stored[:, ::-1],
+    3: lambda stored: stored[::-1, ::-1],
+    4: lambda stored: stored[::-1],
+    5: lambda stored: stored.swapaxes(0, 1),
+    6: lambda stored: stored.swapaxes(0, 1)[:, ::-1],
+    7: lambda stored: stored[::-1, ::-1].swapaxes(0, 1),
+    8: lambda stored: stored.swapaxes(0, 1)[::-1],
+}
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_exif_orientation_turns_where_asked(tmp_path, orientation):
+    stored = np.random.default_rng(0).integers(0, 256, (3, 5, 3), np.uint8)
+    image = Image.fromarray(stored)
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    image.save(tmp_path / "a.png", exif=exif)
+    assert np.array_equal(np.asarray(load_image(tmp_path / "a.png")), stored)
+    turned = np.asarray(load_image(tmp_path / "a.png", exif_rotation=True))
+    assert np.array_equal(turned, UPRIGHT[orientation](stored))
+
+
+def test_only_files_that_are_seen_count(folder, monkeypatch):
+    before = find_images(folder)
+    (folder / ".ipynb_checkpoints").mkdir()
+    Image.new("RGB", (4, 5)).save(folder / ".ipynb_checkpoints" / "b.png")
+    (folder / "folder.png").mkdir()
+    assert find_images(folder) == before
+    os.mkfifo(folder / "pipe.png")
+    (folder / "link.png").symlink_to("nothing")
+    assert find_images(folder) == (before[0], before[1] + 2)
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(UserError, match=f"^{folder}: Permission denied$"):
+        find_images(folder)
+
+
+def test_names_of_any_characters_make_one_line(tmp_path):
+    with pytest.raises(UserError) as error:
+        load_image(tmp_path / "a\nb\x1b.png")
+    assert str(error.value).endswith("a\\nb\\x1b.png: no such file")
+
+
+def test_warnings_of_pillow_are_not_shown(tmp_path):
+    Image.new("1", (10000, 9000)).save(tmp_path / "large.png")  # from 89 million pixels on Pillow warns
+    code = f"from src.data.images import load_image; load_image({str(tmp_path / 'large.png')!r}, '1')"
+    result = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, "")

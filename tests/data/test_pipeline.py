@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 
+from src.command_line import run
 from src.data.images import IMAGENET_MEAN, IMAGENET_STD, normalise
 from src.data.pipeline import PREFETCHED, BufferPool, build_batches, build_pipeline
 from src.data.sampler import evaluation_sampler
@@ -59,6 +60,37 @@ def test_single_samples_keep_their_sizes():
     assert dataset.get_dataset_size() == 5
     rows = dataset.create_tuple_iterator(num_epochs=1, output_numpy=True)
     assert [image.shape for image, _ in rows] == [(1, 2), (2, 2), (3, 2), (4, 2), (5, 2)]
+
+
+class Failing:
+    """Fails on one sample."""
+
+    def source(self, key, entry):
+        return f"file\n{entry:.0f}.png"
+
+    def __call__(self, key, entry):
+        if entry == 5:
+            raise ValueError("two\nlines")
+        return load(key, entry)
+
+
+@pytest.mark.parametrize("options", [{"workers": 2}, {"worker_processes": True}], ids=str)
+@pytest.mark.parametrize("build", ["batches", "rows", "transform"])
+def test_an_error_in_a_worker_is_one_line(options, build, capsys):
+    sampler, settings = in_order(np.arange(COUNT, dtype=np.float32)), PipelineSettings(**options)
+
+    def fail(*columns):
+        raise ZeroDivisionError
+
+    if build == "rows":
+        dataset = build_pipeline(sampler, Failing(), COLUMNS, settings)
+    else:
+        load_one, transforms = (Failing(), []) if build == "batches" else (load, [fail])
+        dataset = build_batches(sampler, load_one, COLUMNS, BATCH, settings, transforms)
+    with pytest.raises(SystemExit) as end:
+        run(lambda: list(dataset.create_tuple_iterator(num_epochs=1)))
+    expected = "file\\n5.png: ValueError: two\\nlines" if build != "transform" else "function: ZeroDivisionError"
+    assert end.value.code == 2 and capsys.readouterr().err == f"error: {expected}\n"
 
 
 def test_workers_are_few_batches_ahead():

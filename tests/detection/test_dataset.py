@@ -113,6 +113,6 @@ def test_an_image_of_another_size_is_named(tmp_path):
     described = content()
     described["images"][0]["width"] = 61
     image = write_and_read(tmp_path, described=described).images[0]
-    load = LoadEvaluationImage([image], SIZE, (124, 116, 104))
+    load = LoadEvaluationImage([image], SIZE, (124, 116, 104), False)
     with pytest.raises(UserError, match=r"a\.png: is 60x40, its annotations say 61x40"):
         load(np.array((0, 0)), 0)

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,14 +10,16 @@ import pytest
 from helpers import PROJECT, call_here, normal, randomise_batch_norm, reference, write_images
 from mindspore import Tensor, nn
 
+from src.classification.settings import ClassificationConfig
+from src.detection.settings import DetectionConfig
 from src.errors import UserError
 from src.export.export import ExportSignature, write_mindspore
-from src.export.exported import ExportedNetwork, open_exported, read_notes
+from src.export.exported import ExportedNetwork, open_exported, read_notes, with_image_size
 from src.ghostnetv2 import create_network
 from src.inference.loading import load_network
 from src.segmentation.segmenter import Segmenter
-from src.segmentation.settings import DataSettings, SegmentationEvaluationSettings
-from src.weights import save_weights
+from src.segmentation.settings import DataSettings, SegmentationConfig, SegmentationEvaluationSettings
+from src.weights import read_weights, save_weights
 
 CONFIG = PROJECT / "configs" / "classification" / "digits.yaml"
 SETTINGS = ["network.num_classes=2", "data.image_size=40", "data.eval_resize=40", "evaluation.batch_size=4"]
@@ -33,6 +36,7 @@ def folder(tmp_path_factory):
     for arguments in (
         ("--file_format", "ONNX", "--file_name", "two.onnx", "--batch_size", 2, "--softmax"),
         ("--file_format", "MINDIR", "--file_name", "any", "--dynamic_batch"),
+        ("--file_format", "ONNX", "--file_name", "larger", "--image_size", "48x48"),
     ):
         checkpoint = ("--config", CONFIG, "--checkpoint_path", "net.ckpt", "--data_url", "data")
         result = call_here("export.py", *checkpoint, *arguments, *SETTINGS, cwd=root)
@@ -54,6 +58,28 @@ def test_evaluation_equals_that_of_the_checkpoint(folder):
         accuracy, loss = evaluate(folder, name)
         assert accuracy == expected[0]
         assert loss == pytest.approx(expected[1], rel=1e-5)
+
+
+def test_a_file_of_another_size_knows_it(folder):
+    larger = ("data.image_size=48", "data.eval_resize=48")
+    expected = evaluate(folder, "net.ckpt", *CHECKPOINT, *larger)
+    assert evaluate(folder, "larger.onnx") == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("config", "size", "expected"),
+    [
+        (ClassificationConfig(), (96, 96), {"image_size": 96, "eval_resize": 256}),
+        (ClassificationConfig(), (288, 288), {"image_size": 288, "eval_resize": 288}),
+        (ClassificationConfig(), (96, 128), {"image_size": 224, "eval_resize": 256}),
+        (SegmentationConfig(), (96, 128), {"image_size": (96, 128)}),
+        (DetectionConfig(), (320, 320), {"image_size": 320}),
+    ],
+)
+def test_settings_take_the_size_of_the_file(config, size, expected):
+    changed = with_image_size(config, size)
+    assert {key: getattr(changed.data, key) for key in expected} == expected
+    assert replace(changed, data=config.data) == config
 
 
 def test_prediction_equals_that_of_the_checkpoint(folder):
@@ -91,11 +117,80 @@ def test_a_damaged_file_is_named(tmp_path, name):
             read(tmp_path / name)
 
 
+def change_mindir(path, change):
+    """Change a MINDIR file's graph by a function."""
+    from mindspore.train import mind_ir_pb2
+
+    model = mind_ir_pb2.ModelProto.FromString(path.read_bytes())
+    change(model.graph)
+    path.write_bytes(model.SerializeToString())
+
+
+def rename_node(graph):
+    graph.node[0].op_type = "REF::nothing"
+
+
+def unknown_operator(graph):
+    graph.node[0].op_type = "Nothing"
+
+
+def no_shape(graph):
+    del graph.input[0].tensor[:]
+
+
+def no_output_shape(graph):
+    graph.output[0].ClearField("tensor")
+    graph.output[0].ClearField("attr_info")
+
+
+def integer_input(graph):
+    graph.input[0].tensor[0].data_type = 6
+
+
+def flat_input(graph):
+    del graph.input[0].tensor[0].dims[2:]
+
+
+def second_input(graph):
+    graph.input.add().CopyFrom(graph.input[0])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (rename_node, "MindSpore cannot read it: Load MindIR failed."),
+        (unknown_operator, "MindSpore cannot run it: "),
+        (no_shape, "is not a whole MINDIR file"),
+        (no_output_shape, "is not a whole MINDIR file"),
+        (integer_input, "takes no float32 2x3x4x6, a network for images float32 (N, C, H, W)"),
+        (flat_input, "takes float32 2x3, a network for images float32 (N, C, H, W)"),
+        (second_input, "has 2 inputs, a network for images has one"),
+    ],
+)
+def test_a_foreign_mindir_file_is_one_line(tmp_path, capfd, change, message):
+    path = tmp_path / "a.mindir"
+    write_mindspore(MeanPixels(), path, "MINDIR", (3, 4, 6), 2, {})
+    change_mindir(path, change)
+    capfd.readouterr()
+    with pytest.raises(UserError) as error:
+        open_exported(path).run(normal(2, 3, 4, 6))
+    assert str(error.value).startswith(f"{path}: {message}") and "C++" not in str(error.value)
+    assert capfd.readouterr().err == ""
+
+
 def test_without_onnxruntime_one_line_says_what_to_install(tmp_path, monkeypatch):
     (tmp_path / "a.onnx").write_bytes(b"anything")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UserError, match=r"a\.onnx: needs the package onnxruntime: pip install onnxruntime"):
         open_exported(tmp_path / "a.onnx")
+
+
+def test_exported_files_of_another_ending_are_named(folder, tmp_path):
+    for name, message in (("any.mindir", "is a MINDIR file"), ("two.onnx", "is perhaps an ONNX file")):
+        copy = tmp_path / f"{name}.ckpt"
+        copy.write_bytes((folder / name).read_bytes())
+        with pytest.raises(UserError, match=rf"{name}.ckpt: {message}"):
+            read_weights(copy)
 
 
 class TwoOutputs(nn.Cell):
@@ -133,6 +228,47 @@ def write_means(path, shape):
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), path)
 
 
+def write_onnx(path, inputs, outputs, nodes):
+    """Write an ONNX file of nodes (operator, inputs, outputs) between ports (name, type, shape)."""
+    onnx, _ = reference("onnx"), reference("onnxruntime")
+    helper = onnx.helper
+    ports = [[helper.make_tensor_value_info(*port) for port in group] for group in (inputs, outputs)]
+    graph = helper.make_graph([helper.make_node(*node) for node in nodes], "graph", *ports)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "inputs", "outputs", "message"),
+    [
+        (1, {"x": (1, 3, 4, 6), "y": (1, 3, 4, 6)}, {"z": (1, 3, 4, 6)}, "has 2 inputs, a network for images has one"),
+        (7, {"x": (1, 3, 4, 6)}, {"z": (1, 3, 4, 6)}, "takes no float32 1x3x4x6, a network for images float32 (N, C"),
+        (1, {"x": (1, 72)}, {"z": (1, 72)}, "takes float32 1x72, a network for images float32 (N, C, H, W)"),
+        (1, {"x": (1, 3, 4, 6)}, {"z": (1, 3), "u": (1, 3)}, "gives 2 outputs, not the 1: logits"),
+        (1, {"x": (1, 3, 8, 8)}, {"z": (1, 3)}, "takes images of 3x8x8, the settings give 3x4x6: data.image_size"),
+        (1, {"x": (1, 3, 4, 6)}, {"z": (3,)}, "gives 1 classes, the settings say 3"),
+        (1, {"x": (1, 3, 4, 6)}, {"z": (1, 3, 4, 6)}, "gives logits of 4 dimensions, not 2"),
+    ],
+    ids=["two inputs", "integers", "flat", "two outputs", "another size", "no classes", "of pixels"],
+)
+def test_an_onnx_file_that_is_no_such_network(tmp_path, kind, inputs, outputs, message):
+    path = tmp_path / "foreign.onnx"
+    ports = [[(name, kind, shape) for name, shape in group.items()] for group in (inputs, outputs)]
+    write_onnx(path, *ports, [("Identity", ["x"], [name]) for name in outputs])
+    signature = ExportSignature("image", (3, 4, 6), ("logits",), 2, logit_classes=3, has_fixed_size=False)
+    with pytest.raises(UserError) as error:
+        load_network(SimpleNamespace(export_signature=lambda: signature), path, "ema")
+    assert str(error.value).startswith(f"{path}: {message}")
+
+
+def test_an_onnx_file_that_cannot_be_computed_is_one_line(tmp_path, capfd):
+    path = tmp_path / "a.onnx"
+    ports = [("x", 1, (1, 3, "H", 6))], [("z", 1, (1, 3, "H", 6))]
+    write_onnx(path, *ports, [("Flatten", ["x"], ["flat"]), ("Add", ["x", "flat"], ["z"])])
+    with pytest.raises(UserError, match=r"a\.onnx: onnxruntime cannot run it: .*"):
+        open_exported(path).run(normal(1, 3, 4, 6))
+    assert capfd.readouterr().err == ""
+
+
 @pytest.mark.parametrize(
     ("shape", "described", "input_size"),
     [((2, 3, 4, 6), "3x4x6, batch 2", (4, 6)), (("N", 3, "H", 6), "3x?x6, any batch", None)],
@@ -140,10 +276,10 @@ def write_means(path, shape):
 def test_a_foreign_onnx_file_is_taken_as_well(tmp_path, shape, described, input_size):
     path = tmp_path / "foreign.onnx"
     write_means(path, shape)
-    signature = ExportSignature("image", (3, 4, 6), ("logits",), logit_classes=3, has_fixed_size=False)
+    signature = ExportSignature("image", (3, 4, 6), ("logits",), 2, logit_classes=3, has_fixed_size=False)
     network, loaded = load_network(SimpleNamespace(export_signature=lambda: signature), path, "ema")
     assert loaded == f"{path}: ONNX file for images of {described}"
-    assert isinstance(network, ExportedNetwork) and network.input_size == input_size
+    assert isinstance(network.network, ExportedNetwork) and network.input_size == input_size
     assert read_notes(path) == {}
     x = normal(5, 3, 4, 6)
     assert np.abs(network(Tensor(x)).asnumpy() - x.mean((2, 3))).max() < 1e-6

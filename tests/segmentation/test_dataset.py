@@ -84,7 +84,7 @@ def test_labels_begin_at_the_class_of_value_1(tmp_path, mode):
     if mode == "P":
         image.putpalette([7, 8, 9] * 256)  # colours are of no account
     image.save(tmp_path / "mask.png")
-    labels = load_labels(tmp_path / "mask.png", 150)
+    labels = load_labels(tmp_path / "mask.png", 150, False)
     assert labels.dtype == np.uint8
     assert labels.tolist() == [[IGNORED, 0, 1], [149, 2, IGNORED]]
 
@@ -159,16 +159,16 @@ def test_wrong_masks_are_named(tmp_path):
     save(image, np.zeros((5, 6, 3), np.uint8))
     save(mask, np.zeros((6, 5), np.uint8))
     with pytest.raises(UserError, match="mask.png: is of 5x6 pixels, its image of 6x5"):
-        load_pair(image, mask, 3)
+        load_pair(image, mask, 3, False)
     save(mask, np.full((5, 6), 4, np.uint8))
     with pytest.raises(UserError, match=r"mask.png: has the value 4, allowed are 0 \(other\) to 3 \(classes\)"):
-        load_pair(image, mask, 3)
+        load_pair(image, mask, 3, False)
     save(mask, np.zeros((5, 6, 3), np.uint8))
     with pytest.raises(UserError, match="mask.png: has 3 channels, a mask has one"):
-        load_pair(image, mask, 3)
+        load_pair(image, mask, 3, False)
     mask.write_bytes(b"no image")
     with pytest.raises(UserError, match="mask.png: is not a whole image"):
-        load_pair(image, mask, 3)
+        load_pair(image, mask, 3, False)
 
 
 def test_a_wrong_value_is_named_through_the_pipeline(root):

@@ -117,7 +117,9 @@ def test_commands_from_data_to_prediction(tmp_path):
     """One short epoch on canvases of digits, then the checkpoint and the exported file agree."""
     output_of("scripts/make_demo_data.py", "data", "--task", "segmentation", cwd=tmp_path)
     config = ("--config", CONFIGS / "digits.yaml", "--data_url", "data", "--output_dir", "run")
-    output = output_of("train.py", *config, "train.epochs=1", "schedule.warmup_epochs=0", "data.crop_size=[64,64]", cwd=tmp_path)
+    output = output_of(
+        "train.py", *config, "train.epochs=1", "schedule.warmup_epochs=0", "data.crop_size=[64,64]", cwd=tmp_path
+    )
     assert re.search(r"epoch 1/1 .* mean_iou [\d.]+ .*\(best\)", output)
     details = ("--output", "result.json", "--output_dir", "details")
     output_of("eval.py", "--checkpoint_path", "run/best.ckpt", *details, cwd=tmp_path)

@@ -1,8 +1,8 @@
 """What test_distributed runs on as many processes as `msrun` starts: distributed_steps.py OUTPUT
 
 Each process writes OUTPUT_RANK.npz: sums and means over the processes, and ten training steps in three modes: `frozen`
-keeps batch normalisation in evaluation mode, `sync` trains with statistics over all processes, `overflow` is `frozen` with
-a loss scale that one of the processes alone cannot undo in the fifth step.
+keeps batch normalisation in evaluation mode, `sync` trains with statistics over all processes, `overflow` is `frozen`
+with a loss scale that one of the processes alone cannot undo in the fifth step.
 """
 
 import sys

@@ -6,7 +6,9 @@ import math
 import signal
 
 import mindspore
+import numpy as np
 import pytest
+from mindspore import Tensor
 from training.tiny_run import TinyFolder, losses_in, tiny_run
 
 from src.errors import UserError
@@ -68,6 +70,20 @@ def test_a_metric_that_is_no_number_is_never_the_best(folder):
     train(run, folder, "val")
     assert losses_in(folder.best) == 6
     assert sorted(path.name for path in folder.path.glob("*.ckpt")) == ["best.ckpt", "last.ckpt"]
+
+
+def test_weights_whose_outputs_are_no_numbers_are_never_the_best(folder):
+    """Some metrics, such as an mIoU, are numbers all the same."""
+
+    def evaluate(network, dataset, output_dir=None):
+        network(Tensor(np.full((1, 2), NAN if run.history.epoch == 1 else 1.0, np.float32)))
+        return {"accuracy": 0.1 * (1 + run.history.epoch % 2)}
+
+    run = tiny_run([[1.0] * 3] * 3)
+    run.task.evaluate = evaluate
+    assert train(run, folder, "val")
+    assert [row["accuracy"] for row in run.history.rows] == pytest.approx([0.1, NAN, 0.1], nan_ok=True)
+    assert losses_in(folder.best) == 3 and losses_in(folder.last) == 9
 
 
 def test_a_loss_that_is_no_number_ends_the_run(folder):

@@ -50,7 +50,9 @@ def test_leftovers_of_a_killed_run_go(tmp_path):
 def test_two_runs_in_one_folder(tmp_path):
     """The second one is refused while the first lives; a killed one leaves no lock and no file behind."""
     path = tmp_path / "run"
-    code = f"from src.training.run_folder import RunFolder as F; f = F({str(path)!r}); f.make(); f.lock(); input(print(1))"
+    code = (
+        f"from src.training.run_folder import RunFolder as F; f = F({str(path)!r}); f.make(); f.lock(); input(print(1))"
+    )
     process = subprocess.Popen(
         [sys.executable, "-u", "-c", code], cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )

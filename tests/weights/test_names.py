@@ -16,7 +16,8 @@ from src.errors import UserError
 from src.ghostnetv2 import create_network
 from src.weights import load_weights, read_weights
 from src.weights.names import TIMM_NAMES, Identity, from_pytorch_name, identify, to_pytorch_name
-from src.weights.torch_file import UnreadableFileError, UnsafePickleError, read_torch_file
+from src.weights.torch_file import read_torch_file
+from src.weights.unpickler import UnreadableFileError, UnsafePickleError
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +85,8 @@ def test_averaged_weights_are_preferred_and_can_be_declined(timm_model, tmp_path
     content, _ = containers(timm_model)["training.pth.tar"]
     reference("torch").save(content, tmp_path / "a.pth.tar")
     ema, raw = (read_weights(tmp_path / "a.pth.tar", prefer) for prefer in ("ema", "raw"))
-    assert (ema.section, raw.section) == ("state_dict_ema", "state_dict")
+    assert ema.section == "state_dict_ema (--weights raw takes its state_dict)"
+    assert raw.section == "state_dict (--weights ema takes its state_dict_ema)"
     assert np.array_equal(raw.weights["conv_head.bias"], 0.5 * ema.weights["conv_head.bias"])
 
 
@@ -102,10 +104,10 @@ def test_half_precision_and_views_become_plain_float_arrays(tmp_path):
     }
     for legacy in (False, True):
         torch.save(tensors, tmp_path / "a.pth", _use_new_zipfile_serialization=not legacy)
-        arrays = read_torch_file(tmp_path / "a.pth")
+        (section,) = read_torch_file(tmp_path / "a.pth")
         for name, tensor in tensors.items():
-            assert arrays[name].shape == tuple(tensor.shape), name
-            assert np.array_equal(arrays[name].astype(np.float32), tensor.detach().float().numpy()), name
+            assert section.arrays[name].shape == tuple(tensor.shape), name
+            assert np.array_equal(section.arrays[name].astype(np.float32), tensor.detach().float().numpy()), name
 
 
 @pytest.mark.parametrize("name", TIMM_NAMES)
