@@ -109,7 +109,7 @@ def step_of(network_with_loss, optimizer, **changes):
     from src.training.step import TrainStep
 
     plain = {"clip_norm": 0.0, "accumulation_steps": 1, "loss_scale": "none", "initial_loss_scale": 65536.0}
-    plain.update(average=None, ranks=Ranks(), seed=0)
+    plain.update(average_decay=0.0, ranks=Ranks(), seed=0)
     return TrainStep(network_with_loss, optimizer, **{**plain, **changes})
 
 

@@ -1,11 +1,15 @@
-"""Optimizers, and which parameters weight decay is for.
+"""Optimizers on a vector of all weights, and which of these weight decay is for.
 
-RMSProp is that of the authors' training script, timm 0.3.2. RMSProp and AdamW are plain operations, which give the
-same bits in every process: MindSpore's RMSProp kernel does not on CPU, its Adam kernel makes no such promise.
+RMSProp is that of the authors' training script, timm 0.3.2. All are plain operations, which give the same bits in every
+process: MindSpore's RMSProp kernel does not on CPU, its Adam kernel makes no such promise. On a vector of all weights
+an update is a few kernels, not some for each array.
 """
 
 import mindspore
-from mindspore import Parameter, Tensor, nn, ops
+import numpy as np
+from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
+
+from src.training.flat import FlatArrays, choose, scalar
 
 
 def decays(parameter, settings) -> bool:
@@ -24,97 +28,119 @@ def build_optimizer(parameters, rates, settings):
         rates: learning rate of each update.
         settings: `OptimizerSettings`.
     """
-    parameters = list(parameters)
-    decayed = [decays(parameter, settings) for parameter in parameters]
-    if settings.name == "adamw":
-        return AdamW(parameters, decayed, rates, settings.weight_decay, settings.betas, settings.epsilon)
-    if settings.name == "rmsprop":
-        decay, momentum = settings.weight_decay, settings.momentum
-        return RMSPropTF(parameters, decayed, rates, decay, settings.rho, momentum, settings.epsilon)
-    groups = [
-        {"params": [p for p, decay in zip(parameters, decayed) if decay], "weight_decay": settings.weight_decay},
-        {"params": [p for p, decay in zip(parameters, decayed) if not decay], "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
-    return nn.Momentum([*groups, {"order_params": parameters}], rates, settings.momentum)
+    return OPTIMIZERS[settings.name](list(parameters), rates, settings)
 
 
-def _scalar(value):
-    return Tensor(value, mindspore.float32)
+class Optimizer(nn.Cell):
+    """What the optimizers have in common; each has a `step` of its own.
+
+    Args:
+        parameters: to train.
+        rates: learning rate of each update.
+        settings: `OptimizerSettings`.
+
+    Attributes:
+        flat: `FlatArrays` of the parameters.
+        weights: a copy of the parameters as a vector, which is changed with them; see `refresh`.
+        global_step: count of updates, made and skipped.
+        vectors, numbers: the optimizer's state besides, which a skipped update leaves as it is.
+    """
+
+    def __init__(self, parameters, rates, settings):
+        super().__init__(auto_prefix=False)
+        self.flat = FlatArrays(parameters)
+        self.weights = self.flat.copy("weights")
+        self.rates = Parameter(Tensor(rates, mindspore.float32), name="learning_rate", requires_grad=False)
+        self.global_step = Parameter(Tensor([0], mindspore.int32), name="global_step", requires_grad=False)
+        self.weight_decay = scalar(settings.weight_decay)
+        decayed = [decays(parameter, settings) for parameter in parameters]
+        self.decayed = None
+        if any(decayed):
+            ones = {p.name: np.full(p.shape, decay, np.float32) for p, decay in zip(parameters, decayed)}
+            self.decayed = Parameter(Tensor(self.flat.pack(ones)), name="decayed", requires_grad=False)
+        self.vectors, self.numbers = (), ()
+        self.build_state(settings)
+        self.vectors, self.numbers = ParameterTuple(self.vectors), ParameterTuple(self.numbers)
+
+    def construct(self, gradient, finite):
+        """Change the weights by a gradient (L,), unless `finite` is False; None means that it is.
+
+        Returns:
+            The new weights (L,).
+        """
+        rate = ops.gather(self.rates, self.global_step, 0)  # (1,)
+        ops.assign_add(self.global_step, 1)
+        fresh, vectors, numbers = self.step(rate, self.weights, gradient)
+        for old, new in zip(self.vectors + self.numbers, vectors + numbers):
+            ops.assign(old, choose(finite, new, old))
+        weights = ops.assign(self.weights, choose(finite, fresh, self.weights))
+        self.flat.write(weights)
+        return weights
+
+    def refresh(self) -> None:
+        """Take over parameters that were set from outside."""
+        self.flat.refresh(self.weights)
+
+    def with_decay(self, gradient, weights):
+        """Add the coupled weight decay to a gradient."""
+        return gradient if self.decayed is None else gradient + self.weight_decay * (self.decayed * weights)
 
 
-class RMSPropTF(nn.Optimizer):
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum, as in PyTorch."""
+
+    def build_state(self, settings):
+        self.momentum = scalar(settings.momentum)
+        self.vectors = [self.flat.new_vector("moments", 0.0)]
+
+    def step(self, rate, weights, gradient):
+        """Compute the new weights, vectors and numbers."""
+        moments = self.momentum * self.vectors[0] + self.with_decay(gradient, weights)
+        return weights - rate * moments, (moments,), ()
+
+
+class RMSPropTF(Optimizer):
     """RMSProp with the conventions of TensorFlow, as in timm's `rmsproptf`.
 
     The mean square starts at one, epsilon is added inside the root, and the learning rate goes into the momentum
     buffer, so that a change of it acts on later gradients only.
     """
 
-    def __init__(self, parameters, decayed, learning_rate, weight_decay, rho, momentum, epsilon):
-        super().__init__(learning_rate, parameters)
-        self.decayed = tuple(decayed)
-        self.mean_square = self._parameters.clone(prefix="mean_square", init="ones")
-        self.velocity = self._parameters.clone(prefix="velocity", init="zeros")
-        self.constants = tuple(_scalar(value) for value in (1 - rho, momentum, epsilon, weight_decay))
+    def build_state(self, settings):
+        self.fresh, self.momentum, self.epsilon = map(scalar, (1 - settings.rho, settings.momentum, settings.epsilon))
+        self.vectors = [self.flat.new_vector("mean_square", 1.0), self.flat.new_vector("velocity", 0.0)]
 
-    def construct(self, gradients):
-        rate = self.get_lr()
-        self.assignadd(self.global_step, self.global_step_increase_tensor)
-        update = ops.partial(_update_rmsprop, rate, self.constants)
-        # last layer first, as the gradients arrive: updates then run beside the backward pass
-        return self.map_reverse(update, self.decayed, self._parameters, self.mean_square, self.velocity, gradients)
+    def step(self, rate, weights, gradient):
+        """Compute the new weights, vectors and numbers."""
+        mean_square, velocity = self.vectors
+        gradient = self.with_decay(gradient, weights)
+        mean_square = mean_square + self.fresh * (gradient * gradient - mean_square)
+        velocity = self.momentum * velocity + rate * gradient / ops.sqrt(mean_square + self.epsilon)
+        return weights - velocity, (mean_square, velocity), ()
 
 
-_update_rmsprop = ops.MultitypeFuncGraph("update_rmsprop")
-
-
-@_update_rmsprop.register("Tensor", "Tuple", "Bool", "Tensor", "Tensor", "Tensor", "Tensor")
-def _rmsprop(rate, constants, decayed, parameter, mean_square, velocity, gradient):
-    fresh, momentum, epsilon, decay = constants
-    if decayed:
-        gradient = gradient + decay * parameter
-    mean_square = ops.assign_add(mean_square, fresh * (gradient * gradient - mean_square))
-    velocity = ops.assign(velocity, momentum * velocity + rate * gradient / ops.sqrt(mean_square + epsilon))
-    ops.assign_sub(parameter, velocity)
-    return True
-
-
-class AdamW(nn.Optimizer):
+class AdamW(Optimizer):
     """Adam with bias correction and decoupled weight decay (Loshchilov & Hutter, ICLR 2019), as in PyTorch.
 
     MindSpore's `nn.AdamWeightDecay` has no bias correction, its `nn.Adam` no decoupled decay.
     """
 
-    def __init__(self, parameters, decayed, learning_rate, weight_decay, betas, epsilon):
-        super().__init__(learning_rate, parameters)
-        self.decayed = tuple(decayed)
-        self.moment1 = self._parameters.clone(prefix="moment1", init="zeros")
-        self.moment2 = self._parameters.clone(prefix="moment2", init="zeros")
-        self.beta1_power = Parameter(_scalar(1.0), name="beta1_power")
-        self.beta2_power = Parameter(_scalar(1.0), name="beta2_power")
-        self.beta1, self.beta2, self.epsilon, self.decay = (_scalar(value) for value in (*betas, epsilon, weight_decay))
+    def build_state(self, settings):
+        self.beta1, self.beta2, self.epsilon = map(scalar, (*settings.betas, settings.epsilon))
+        self.vectors = [self.flat.new_vector(name, 0.0) for name in ("moment1", "moment2")]
+        self.numbers = [Parameter(scalar(1.0), name=name, requires_grad=False) for name in ("beta1_power", "beta2_power")]
 
-    def construct(self, gradients):
-        rate = self.get_lr()
-        self.assignadd(self.global_step, self.global_step_increase_tensor)
-        beta1_power = ops.assign(self.beta1_power, self.beta1_power * self.beta1)
-        beta2_power = ops.assign(self.beta2_power, self.beta2_power * self.beta2)
-        root = ops.sqrt(1 - beta2_power)  # the bias correction of moment2, taken out of the root
-        constants = (1 - self.beta1, 1 - self.beta2, rate * root / (1 - beta1_power), root * self.epsilon)
-        update = ops.partial(_update_adamw, constants, rate * self.decay)
-        return self.map_reverse(update, self.decayed, self._parameters, self.moment1, self.moment2, gradients)
+    def step(self, rate, weights, gradient):
+        """Compute the new weights, vectors and numbers."""
+        moment1, moment2 = self.vectors
+        power1, power2 = self.numbers[0] * self.beta1, self.numbers[1] * self.beta2
+        root = ops.sqrt(1 - power2)  # the bias correction of moment2, taken out of the root
+        moment1 = moment1 + (1 - self.beta1) * (gradient - moment1)
+        moment2 = moment2 + (1 - self.beta2) * (gradient * gradient - moment2)
+        update = rate * root / (1 - power1) * moment1 / (ops.sqrt(moment2) + root * self.epsilon)
+        if self.decayed is not None:
+            update = update + rate * self.weight_decay * (self.decayed * weights)
+        return weights - update, (moment1, moment2), (power1, power2)
 
 
-_update_adamw = ops.MultitypeFuncGraph("update_adamw")
-
-
-@_update_adamw.register("Tuple", "Tensor", "Bool", "Tensor", "Tensor", "Tensor", "Tensor")
-def _adamw(constants, decay, decayed, parameter, moment1, moment2, gradient):
-    fresh1, fresh2, rate, epsilon = constants
-    moment1 = ops.assign_add(moment1, fresh1 * (gradient - moment1))
-    moment2 = ops.assign_add(moment2, fresh2 * (gradient * gradient - moment2))
-    update = rate * moment1 / (ops.sqrt(moment2) + epsilon)
-    if decayed:
-        update = update + decay * parameter
-    ops.assign_sub(parameter, update)
-    return True
+OPTIMIZERS = {"adamw": AdamW, "rmsprop": RMSPropTF, "sgd": SGD}

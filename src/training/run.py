@@ -48,7 +48,7 @@ def train(run, folder, val_data) -> bool:
                 return False
 
             row = progress.row()
-            run.average_statistics()
+            run.settle()
             if is_evaluated(run):
                 row.update(evaluate(run, val_data))
             history.finish_epoch(row)
@@ -135,7 +135,7 @@ def evaluate(run, val_data) -> dict:
 
 def save_state(run, folder) -> None:
     """Write the checkpoint from which the run can go on."""
-    run.average_statistics()
+    run.settle()
     if run.ranks.is_main:
         run.state.save(folder.last)
 

@@ -14,7 +14,7 @@ from src.training.optim import build_optimizer
 from src.training.precision import check_precision, mix_precision
 from src.training.schedule import build_schedule, total_epochs
 from src.training.state import History, TrainingState
-from src.training.step import TrainStep, WeightAverage
+from src.training.step import TrainStep
 
 RUNNING_STATISTICS = ("moving_mean", "moving_variance")
 
@@ -29,6 +29,7 @@ class Run:
         ranks: `Ranks`.
         train_data: `Dataset` to train on.
         train_step: `TrainStep`, compiled at the first batch.
+        network: is trained.
         weights: network whose weights are evaluated and kept: the moving average where there is one.
         evaluated: the same network as the task evaluates it.
         history, state: progress of the run, and what a checkpoint of it holds.
@@ -41,6 +42,7 @@ class Run:
     ranks: Ranks
     train_data: Dataset
     train_step: TrainStep
+    network: nn.Cell
     weights: nn.Cell
     evaluated: nn.Cell
     history: History
@@ -58,12 +60,21 @@ class Run:
         """Images of a batch, over all processes."""
         return self.config.train.batch_size * self.ranks.count
 
-    def average_statistics(self) -> None:
-        """Set the running statistics of batch normalisation to their mean over all processes."""
+    def settle(self) -> None:
+        """Bring the networks up to date for an evaluation or a checkpoint.
+
+        The averages are written into theirs; running statistics become their mean over all processes.
+        """
+        average = self.train_step.average
+        if average is not None:
+            average.write_to(self.weights)
         if self.ranks.count > 1:
-            parameters = self.state.parameters.values()
+            networks = [self.network, self.weights] if average is not None else [self.network]
+            parameters = [parameter for network in networks for parameter in network.get_parameters()]
             self.ranks.average([p for p in parameters if p.name.endswith(RUNNING_STATISTICS)])
-            self.train_step.keep_statistics()
+            self.train_step.refresh()
+            if average is not None:
+                average.read_from(self.weights)
 
 
 def build_run(task, config, runtime, network, train_data) -> Run:
@@ -84,19 +95,16 @@ def build_run(task, config, runtime, network, train_data) -> Run:
     updates = train_data.batches // train.accumulation_steps
     rates = build_schedule(schedule, train.epochs, updates, config.runtime.seed)
     check_precision(config.precision.amp, runtime.device_target)
-    weights, average = network, None
-    if train.ema_decay > 0:
-        weights = task.build_network()
-        average = WeightAverage(network, weights, train.ema_decay)
-    train_step = build_train_step(task, config, ranks, network, rates, average)
+    train_step = build_train_step(task, config, ranks, network, rates)
+    weights = task.build_network() if train.ema_decay > 0 else network
     history = History(train_data.batches, ranks.count)
     state = TrainingState(network, train_step, history)
     evaluated = task.build_evaluation_network(weights)
     epochs = total_epochs(schedule, train.epochs)
-    return Run(task, config, ranks, train_data, train_step, weights, evaluated, history, state, rates, epochs)
+    return Run(task, config, ranks, train_data, train_step, network, weights, evaluated, history, state, rates, epochs)
 
 
-def build_train_step(task, config, ranks, network, rates, average) -> TrainStep:
+def build_train_step(task, config, ranks, network, rates) -> TrainStep:
     """Build the training step of a network, which is changed in place to the settings' precision."""
     parameters = network.trainable_params()
     if config.train.sync_bn and ranks.count > 1:
@@ -111,7 +119,7 @@ def build_train_step(task, config, ranks, network, rates, average) -> TrainStep:
         config.train.accumulation_steps,
         scaling,
         config.precision.loss_scale,
-        average,
+        config.train.ema_decay,
         ranks,
         config.runtime.seed,
     )

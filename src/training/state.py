@@ -4,6 +4,8 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 
+from mindspore import Tensor
+
 from src.errors import UserError
 from src.weights.files import STATE_PREFIX, compare, describe_lost, set_parameters, write_weights
 from src.weights.mindspore_file import read_checkpoint
@@ -62,9 +64,14 @@ class TrainingState:
     def __init__(self, network, train_step, history):
         self.train_step, self.history = train_step, history
         self.parameters = {parameter.name: parameter for parameter in network.get_parameters()}
-        if train_step.average is not None:
-            self.parameters.update({parameter.name: parameter for parameter in train_step.average.averages})
         self.parameters.update({STATE_PREFIX + name: parameter for name, parameter in train_step.state().items()})
+
+    def pieces(self) -> dict:
+        """Collect {name: array} of what is kept in vectors, under the names that it has in the file."""
+        pieces = {}
+        for prefix, flat, vector in self.train_step.vectors():
+            pieces.update({prefix + name: value for name, value in flat.unpack(vector.asnumpy()).items()})
+        return pieces
 
     def save(self, path) -> None:
         """Write the file, whole or not at all.
@@ -73,6 +80,7 @@ class TrainingState:
             UserError: if it cannot be written, or the weights are no longer numbers; one from before stays as it was.
         """
         arrays = {name: parameter.asnumpy() for name, parameter in self.parameters.items()}
+        arrays.update(self.pieces())
         lost = describe_lost({n: value for n, value in arrays.items() if not n.startswith(STATE_PREFIX)})
         if lost:
             advice = "a lower schedule.learning_rate or optimizer.clip_norm may help"
@@ -100,11 +108,13 @@ class TrainingState:
                 f"{path}: the run's training data made {batches} batches an epoch, the present ones make "
                 f"{self.history.batches_per_epoch}; it goes on with the same data only"
             )
-        problems = compare(self.parameters, arrays)
+        problems = compare({**self.parameters, **self.pieces()}, arrays)
         if problems:
             raise UserError(f"{path}: does not fit this run: {'; '.join(problems)}")
         set_parameters(self.parameters, arrays)
-        self.train_step.keep_statistics()
+        for prefix, flat, vector in self.train_step.vectors():
+            vector.set_data(Tensor(flat.pack({p.name: arrays[prefix + p.name] for p in flat.parameters})))
+        self.train_step.refresh()
         for key, value in progress.items():
             setattr(self.history, key, value)
 

@@ -1,28 +1,34 @@
-"""The training step of every task, in one compiled graph: loss, gradients, their mean over batches and processes,
-loss scale, clipping, update, and the moving average of the weights."""
+"""The training step of every task: loss, gradients, their mean over batches and processes, loss scale, clipping, update,
+and the moving average of the weights.
+
+Everything behind the gradients works on vectors of all arrays, and without branches: where an update is skipped, each
+vector keeps its values. So a step is one graph, or two where several batches make an update.
+"""
 
 import mindspore
-from mindspore import Parameter, ParameterTuple, Tensor, amp, nn, ops
+from mindspore import Parameter, Tensor, amp, nn, ops
 
 from src.layers.dropout import Dropout
-from src.weights.files import EMA_PREFIX
+from src.training.average import WeightAverage
+from src.training.flat import FlatArrays, choose, squared_norm
+from src.weights.files import EMA_PREFIX, STATE_PREFIX
 
 LOSS_SCALE_WINDOW = 2000  # finite updates before the loss scale is doubled
 
 
-class TrainStep(nn.Cell):
+class TrainStep:
     """One batch through the network: dataset columns -> its scalar loss before any update, averaged over processes.
 
     Args:
         network_with_loss: cell from the dataset's columns to a scalar loss.
-        optimizer: over the parameters to train.
+        optimizer: `Optimizer` of the parameters to train.
         clip_norm: largest norm of all gradients together; 0 switches clipping off.
         accumulation_steps: batches whose mean gradient makes an update.
         loss_scale: 'none', 'fixed' or 'dynamic'. Unless none, an update with a gradient that is not finite is left
             out and counted, running statistics go back to those of the last good one, and the schedule goes on as if
             it had been made; dynamic also halves the scale.
         initial_loss_scale: of both kinds.
-        average: `WeightAverage`, or None.
+        average_decay: share of the moving average of the weights that stays at an update; 0 for no average.
         ranks: `Ranks` of the run, whose gradients are averaged.
         seed: of all dropout in the network.
     """
@@ -35,82 +41,56 @@ class TrainStep(nn.Cell):
         accumulation_steps,
         loss_scale,
         initial_loss_scale,
-        average,
+        average_decay,
         ranks,
         seed,
     ):
-        super().__init__(auto_prefix=False)
-        self.optimizer = optimizer
-        self.clip_norm = clip_norm
-        self.accumulation_steps = accumulation_steps
-        self.average = average
-        self.ranks = ranks.count
+        self.optimizer, self.accumulation_steps, self.batches = optimizer, accumulation_steps, 0
         self.scaler = build_loss_scaler(loss_scale, initial_loss_scale)
-        self.skipped_updates = Parameter(Tensor(0, mindspore.int32), name="skipped_updates", requires_grad=False)
-        self.batches = Parameter(Tensor(0, mindspore.int32), name="batches", requires_grad=False)
-        weights = optimizer.parameters
-        self.sums = weights.clone(prefix="sums", init="zeros") if accumulation_steps > 1 else None
-        self.statistics = self.good_statistics = None
-        if self.scaler is not None:
-            frozen = [parameter for parameter in network_with_loss.get_parameters() if not parameter.requires_grad]
-            self.statistics = ParameterTuple(frozen)
-            self.good_statistics = self.statistics.clone(prefix="good", init="same")
-        self.scaled_loss = ScaledLoss(network_with_loss, self.scaler)
-        self.loss_and_gradients = ops.value_and_grad(self.scaled_loss, None, weights, has_aux=True)
-        if ranks.count > 1:
-            self.average_gradients = nn.DistributedGradReducer(weights, mean=True, degree=ranks.count)
-            self.sum_over_ranks = ops.AllReduce()
-        self.hyper_map = ops.HyperMap()
+        trained = {parameter.name for parameter in optimizer.flat.parameters}
+        others = [parameter for parameter in network_with_loss.get_parameters() if parameter.name not in trained]
+        others = FlatArrays(others) if others else None
+        self.average = WeightAverage(optimizer.flat, others, average_decay) if average_decay > 0 else None
+        gradients = Gradients(network_with_loss, optimizer.flat, self.scaler, ranks)
+        update = Update(optimizer, clip_norm, self.scaler, self.average, others, ranks)
+        self.skipped_updates, self.statistics = update.skipped_updates, update.statistics
+        self.cells = [WholeStep(gradients, update)]
+        if accumulation_steps > 1:
+            total = optimizer.flat.new_vector("sums", 0.0)
+            self.cells = [Accumulation(gradients, total, accumulation_steps), UpdateOfSum(update, total)]
         self.dropouts = [cell for _, cell in network_with_loss.cells_and_names() if isinstance(cell, Dropout)]
         for index, dropout in enumerate(self.dropouts):
             dropout.seed((seed, index), f"dropout_{index}", ranks.rank, ranks.count)
 
-    def construct(self, *columns):
-        (_, loss), gradients = self.loss_and_gradients(*columns)
-        if self.ranks > 1:
-            loss = self.sum_over_ranks(loss) / self.ranks
-        if self.accumulation_steps == 1:
-            self.update(gradients)
-            return loss
-        self.hyper_map(ops.partial(_add, self.accumulation_steps), self.sums, gradients)
-        batches = ops.assign_add(self.batches, 1)
-        if batches % self.accumulation_steps == 0:
-            self.update(self.sums)
-            self.hyper_map(_clear, self.sums)
+    def __call__(self, *columns):
+        loss = self.cells[0](*columns)
+        self.batches += 1
+        if self.accumulation_steps > 1 and self.batches % self.accumulation_steps == 0:
+            self.cells[1]()
         return loss
 
-    def update(self, gradients):
-        """Change the weights, unless a scaled gradient is not finite."""
-        if self.ranks > 1:
-            gradients = self.average_gradients(gradients)
-        if self.scaler is None:
-            self.apply(gradients)
-            return
-        gradients = self.scaler.unscale(gradients)
-        finite = amp.all_finite(gradients)
-        if self.ranks > 1:  # all or none, whatever each makes of the shared gradients
-            finite = self.sum_over_ranks(finite.astype(mindspore.float32).reshape(1)).reshape(()) == self.ranks
-        if finite:
-            self.apply(gradients)
-            self.hyper_map(_copy, self.good_statistics, self.statistics)
-        else:
-            ops.assign_add(self.skipped_updates, 1)
-            ops.assign_add(self.optimizer.global_step, 1)  # the schedule goes on
-            self.hyper_map(_copy, self.statistics, self.good_statistics)
-        self.scaler.adjust(finite)
+    @property
+    def training(self) -> bool:
+        """Whether the network is in training mode."""
+        return self.cells[0].training
 
-    def apply(self, gradients):
-        """Clip the gradients, change the weights, and let their average follow."""
-        if self.clip_norm > 0:
-            gradients = ops.clip_by_global_norm(gradients, self.clip_norm)
-        self.optimizer(gradients)
-        if self.average is not None:
-            self.average()
+    def set_train(self, mode=True):
+        """Set the mode of the network."""
+        for cell in self.cells:
+            cell.set_train(mode)
+        return self
 
-    def keep_statistics(self) -> None:
-        """Note the running statistics, set from outside, as those that a skipped update goes back to."""
-        for good, statistic in zip(self.good_statistics or (), self.statistics or ()):
-            good.set_data(Tensor(statistic.asnumpy()))
+    def compile(self, *columns) -> None:
+        """Compile the graphs of a batch of these columns, without running them."""
+        self.cells[0].compile(*columns)
+        for cell in self.cells[1:]:
+            cell.compile()
+
+    def refresh(self) -> None:
+        """Take over parameters of the network that were set from outside."""
+        self.optimizer.refresh()
+        if self.statistics is not None:
+            self.statistics.flat.refresh(self.statistics.good)
 
     def updates_tried(self) -> int:
         """Give the optimizer's count of updates, made and skipped; it chooses the learning rate."""
@@ -120,37 +100,150 @@ class TrainStep(nn.Cell):
         """Give the loss scale of the next batch; 1 without one."""
         return 1.0 if self.scaler is None else float(self.scaler.scale_value.asnumpy())
 
+    def vectors(self) -> list:
+        """Collect (prefix of names, `FlatArrays`, vector) of what a resumed run needs for each array of the network."""
+        averages = self.average.parts if self.average is not None else []
+        states = [(f"{STATE_PREFIX}{vector.name}.", self.optimizer.flat, vector) for vector in self.optimizer.vectors]
+        return [(EMA_PREFIX, flat, vector) for flat, vector in averages] + states
+
     def state(self) -> dict:
-        """Collect {name: Parameter} of all that a resumed run needs besides the weights and the schedule."""
-        weights = {parameter.name for parameter in self.optimizer.parameters}
-        optimizer = {p.name: p for p in self.optimizer.get_parameters() if p.name not in weights}
-        state = {name: p for name, p in optimizer.items() if not name.startswith("learning_rate")}
-        kept = [self.skipped_updates, *(dropout.generator.state for dropout in self.dropouts)]
+        """Collect {name: Parameter} of all that a resumed run needs besides the weights and `vectors`."""
+        kept = [self.optimizer.global_step, *self.optimizer.numbers, self.skipped_updates]
+        kept += [dropout.generator.state for dropout in self.dropouts]
+        state = {parameter.name: parameter for parameter in kept}
         if self.scaler is not None:
             state["loss_scale"] = self.scaler.scale_value
             if hasattr(self.scaler, "counter"):
                 state["loss_scale_counter"] = self.scaler.counter
-        return {**state, **{parameter.name: parameter for parameter in kept}}
+        return state
 
 
-_copy = ops.MultitypeFuncGraph("copy")
-_add = ops.MultitypeFuncGraph("add")
-_clear = ops.MultitypeFuncGraph("clear")
+class Gradients(nn.Cell):
+    """Dataset columns -> loss, averaged over processes, and the scaled gradients as a vector (L,).
+
+    Args:
+        network_with_loss: cell from the dataset's columns to a scalar loss.
+        flat: `FlatArrays` of the parameters to train.
+        scaler: of the loss, or None.
+        ranks: `Ranks` of the run.
+    """
+
+    def __init__(self, network_with_loss, flat, scaler, ranks):
+        super().__init__(auto_prefix=False)
+        self.flat, self.ranks = flat, ranks.count
+        self.scaled_loss = ScaledLoss(network_with_loss, scaler)
+        self.loss_and_gradients = ops.value_and_grad(self.scaled_loss, None, flat.parameters, has_aux=True)
+        if ranks.count > 1:
+            self.sum_over_ranks = ops.AllReduce()
+
+    def construct(self, *columns):
+        (_, loss), gradients = self.loss_and_gradients(*columns)
+        if self.ranks > 1:
+            loss = self.sum_over_ranks(loss.reshape(1)).reshape(()) / self.ranks
+        return loss, self.flat.join(gradients)
 
 
-@_copy.register("Tensor", "Tensor")
-def _copy_tensor(target, source):
-    return ops.assign(target, source)
+class Update(nn.Cell):
+    """Scaled gradients (L,) -> change of the weights, and of all that follows them.
+
+    Args:
+        optimizer: `Optimizer`.
+        clip_norm, scaler, ranks: see `TrainStep`.
+        average: `WeightAverage`, or None.
+        others: `FlatArrays` of the network's parameters that are not trained, or None.
+    """
+
+    def __init__(self, optimizer, clip_norm, scaler, average, others, ranks):
+        super().__init__(auto_prefix=False)
+        self.optimizer, self.average, self.scaler, self.ranks = optimizer, average, scaler, ranks.count
+        self.clip_norm = clip_norm
+        self.statistics = GoodStatistics(others) if scaler is not None and others is not None else None
+        self.others = others
+        self.skipped_updates = Parameter(Tensor(0, mindspore.int32), name="skipped_updates", requires_grad=False)
+        if ranks.count > 1:
+            self.sum_over_ranks = ops.AllReduce()
+
+    def construct(self, gradient):
+        if self.ranks > 1:
+            gradient = self.sum_over_ranks(gradient) / self.ranks
+        finite = None
+        if self.scaler is not None:
+            gradient = gradient * (1.0 / self.scaler.scale_value)
+            finite = ops.isfinite(gradient).all()
+            if self.ranks > 1:  # all or none, whatever each makes of the shared gradients
+                finite = self.sum_over_ranks(finite.astype(mindspore.float32).reshape(1)).reshape(()) == self.ranks
+            ops.assign_add(self.skipped_updates, 1 - finite.astype(mindspore.int32))
+            self.scaler.adjust(finite)
+        if self.clip_norm > 0:
+            norm = ops.sqrt(squared_norm(gradient))
+            gradient = gradient * (self.clip_norm / ops.maximum(norm, self.clip_norm))
+        weights = self.optimizer(gradient, finite)
+        if self.statistics is not None:
+            others = self.statistics(finite)
+        elif self.average is not None and self.others is not None:
+            others = self.others.read()
+        else:
+            others = None
+        if self.average is not None:
+            self.average(weights, others, finite)
+        return weights[:1]
 
 
-@_add.register("Number", "Tensor", "Tensor")
-def _add_share(count, total, gradient):
-    return ops.assign_add(total, gradient / count)
+class GoodStatistics(nn.Cell):
+    """Parameters that are not trained, such as running statistics, go back to what they were before a skipped update.
+
+    Args:
+        flat: `FlatArrays` of them.
+    """
+
+    def __init__(self, flat):
+        super().__init__(auto_prefix=False)
+        self.flat = flat
+        self.good = flat.copy("good_statistics")
+
+    def construct(self, finite):
+        good = ops.assign(self.good, choose(finite, self.flat.read(), self.good))
+        self.flat.write(good)
+        return good
 
 
-@_clear.register("Tensor")
-def _set_to_zero(total):
-    return ops.assign(total, ops.zeros_like(total))
+class WholeStep(nn.Cell):
+    """A batch and the update that it makes: dataset columns -> loss."""
+
+    def __init__(self, gradients, update):
+        super().__init__(auto_prefix=False)
+        self.gradients, self.update = gradients, update
+
+    def construct(self, *columns):
+        loss, gradient = self.gradients(*columns)
+        self.update(gradient)
+        return loss
+
+
+class Accumulation(nn.Cell):
+    """One of the batches of an update: dataset columns -> loss; its share of the gradients is added to `total`."""
+
+    def __init__(self, gradients, total, count):
+        super().__init__(auto_prefix=False)
+        self.gradients, self.total, self.count = gradients, total, count
+
+    def construct(self, *columns):
+        loss, gradient = self.gradients(*columns)
+        ops.assign_add(self.total, gradient / self.count)
+        return loss
+
+
+class UpdateOfSum(nn.Cell):
+    """The update by the gradients of several batches, `total`, which it clears."""
+
+    def __init__(self, update, total):
+        super().__init__(auto_prefix=False)
+        self.update, self.total = update, total
+
+    def construct(self):
+        result = self.update(self.total)
+        ops.assign(self.total, ops.zeros_like(self.total))
+        return result
 
 
 class ScaledLoss(nn.Cell):
@@ -171,40 +264,3 @@ def build_loss_scaler(kind, scale):
     if kind == "none":
         return None
     return amp.DynamicLossScaler(scale, 2, LOSS_SCALE_WINDOW) if kind == "dynamic" else amp.StaticLossScaler(scale)
-
-
-_follow = ops.MultitypeFuncGraph("follow")
-
-
-@_follow.register("Tensor", "Tensor", "Tensor", "Tensor")
-def _follow_weight(decay, rest, average, weight):
-    return ops.assign(average, decay * average + rest * weight)
-
-
-class WeightAverage(nn.Cell):
-    """Exponential moving average of all parameters of a network, statistics of batch normalisation among them.
-
-    A call moves each average to decay * average + (1 - decay) * weight, as timm's ModelEma does after an update.
-
-    Args:
-        network: is trained.
-        average: another network of the same kind, whose parameters become the averages, with `EMA_PREFIX` in their
-            names; it begins as a copy.
-        decay: share of the average that stays.
-    """
-
-    def __init__(self, network, average, decay):
-        super().__init__(auto_prefix=False)
-        weights = {parameter.name: parameter for parameter in network.get_parameters()}
-        averages = list(average.get_parameters())
-        self.weights = ParameterTuple([weights[parameter.name] for parameter in averages])
-        for parameter, weight in zip(averages, self.weights):
-            parameter.name = EMA_PREFIX + parameter.name
-            parameter.requires_grad = False
-            parameter.set_data(Tensor(weight.asnumpy()))
-        self.averages = ParameterTuple(averages)
-        self.decay, self.rest = Tensor(decay, mindspore.float32), Tensor(1 - decay, mindspore.float32)
-        self.hyper_map = ops.HyperMap()
-
-    def construct(self):
-        return self.hyper_map(ops.partial(_follow, self.decay, self.rest), self.averages, self.weights)

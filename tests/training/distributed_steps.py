@@ -21,7 +21,7 @@ from src.layers.sync_batch_norm import convert_batch_norm
 from src.runtime import init_runtime
 from src.settings import OptimizerSettings
 from src.training.optim import build_optimizer
-from src.training.step import TrainStep, WeightAverage
+from src.training.step import TrainStep
 
 GLOBAL_BATCH, STEPS = 16, 10
 OVERFLOW_STEP, LOSS_SCALE = 4, 1024.0
@@ -47,13 +47,13 @@ def train(ranks, mode):
     for parameter in network.get_parameters():  # fresh statistics would hide errors
         if parameter.name.endswith(("moving_mean", "moving_variance")):
             parameter.set_data(Tensor(generator.uniform(0.5, 1.5, parameter.shape).astype(np.float32)))
-    averages, parameters = WeightAverage(network, average, 0.8), network.trainable_params()
+    parameters = network.trainable_params()
     if is_sync and ranks.count > 1:
         convert_batch_norm(network, ranks.count)
     settings = OptimizerSettings(name="sgd", momentum=0.9, weight_decay=1e-4)
     optimizer = build_optimizer(parameters, [0.1] * STEPS, settings)
     loss = ClassificationLoss(network, 0.1)
-    step = TrainStep(loss, optimizer, 0.0, 1, scaling, LOSS_SCALE, averages, ranks, seed=7)
+    step = TrainStep(loss, optimizer, 0.0, 1, scaling, LOSS_SCALE, 0.8, ranks, seed=7)
     step.set_train(is_sync)
     network.dropout.set_train()
     losses = []
@@ -64,7 +64,9 @@ def train(ranks, mode):
         labels = generator.integers(0, 5, GLOBAL_BATCH).astype(np.int32)
         own = slice(ranks.rank, None, ranks.count)
         losses.append(float(step(Tensor(images[own]), Tensor(labels[own])).asnumpy()))
-    weights = {p.name: p.asnumpy() for cell in (network, average) for p in cell.get_parameters()}
+    step.average.write_to(average)
+    weights = {p.name: p.asnumpy() for p in network.get_parameters()}
+    weights.update({f"ema.{p.name}": p.asnumpy() for p in average.get_parameters()})
     return {"losses": losses, "skipped": step.skipped_updates.asnumpy(), **weights}
 
 

@@ -38,7 +38,10 @@ def saved(tmp_path):
     for key, value in {**PROGRESS, "batch": 2}.items():
         setattr(state.history, key, value)
     network.bias.set_data(Tensor([1.0]))
-    state.train_step.optimizer.moment1[0].set_data(Tensor(np.array(MOMENT, np.float32)))
+    optimizer = state.train_step.optimizer
+    names = [parameter.name for parameter in optimizer.flat.parameters]
+    moments = {name: np.array(MOMENT, np.float32) if name == names[0] else 0 for name in names}
+    optimizer.vectors[0].set_data(Tensor(optimizer.flat.pack(moments)))
     state.save(tmp_path / "last.ckpt")
     return tmp_path / "last.ckpt"
 
@@ -48,7 +51,9 @@ def check_restored(path):
     state.restore(path)
     assert state.history == History(3, 1, batch=2, **PROGRESS)
     assert network.bias.asnumpy()[0] == 1
-    assert state.train_step.optimizer.moment1[0].asnumpy().tolist() == MOMENT
+    optimizer = state.train_step.optimizer
+    first = optimizer.flat.parameters[0].name
+    assert optimizer.flat.unpack(optimizer.vectors[0].asnumpy())[first].tolist() == MOMENT
 
 
 def test_state_comes_back(saved):

@@ -9,8 +9,6 @@ from mindspore import Tensor, nn
 from src.layers.dropout import Dropout
 from src.training import step as step_module
 from src.training.state import History, TrainingState
-from src.training.step import WeightAverage
-from src.weights.files import EMA_PREFIX
 
 
 class Network(nn.Cell):
@@ -80,16 +78,12 @@ def test_moving_average_equals_timms(mode):
     model = torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.BatchNorm1d(4))
     mindspore.set_seed(1)
     network, average = Network(), Network()
-    average_start = values(average)
-    averages = WeightAverage(network, average, 0.7)
-    assert all(parameter.name.startswith(EMA_PREFIX) for parameter in average.get_parameters())
-    assert not np.array_equal(average_start["dense.weight"], average.dense.weight.asnumpy())  # began as a copy
     with torch.no_grad():
         model[0].weight.copy_(torch.from_numpy(network.dense.weight.asnumpy().copy()))
         model[0].bias.copy_(torch.from_numpy(network.dense.bias.asnumpy().copy()))
     theirs = utils.ModelEmaV2(model, decay=0.7)
     ours = optimizer_of(network, "sgd", [0.1] * 6, weight_decay=0.0)
-    step = step_of(SquaredLoss(network), ours, average=averages).set_train()
+    step = step_of(SquaredLoss(network), ours, average_decay=0.7).set_train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     for x in batches(6):
         step(Tensor(x))
@@ -98,6 +92,7 @@ def test_moving_average_equals_timms(mode):
         ((model(images) - images[:, :4]) ** 2).mean().backward()
         optimizer.step()
         theirs.update(model)
+    step.average.write_to(average)
     state = theirs.module.state_dict()
     pairs = (
         (average.dense.weight, "0.weight"),
@@ -121,12 +116,13 @@ def test_a_step_that_overflows_leaves_no_trace(kind):
     for sequence in ([data[0], data[1], bad, data[3], data[4]], [data[0], data[1], data[3], data[4]]):
         mindspore.set_seed(1)
         network, average = Network(), Network()
-        averages = WeightAverage(network, average, 0.7)
         optimizer = optimizer_of(network, "rmsprop", [0.1] * 9, weight_decay=0.1, epsilon=1e-3)
-        step = step_of(SquaredLoss(network), optimizer, loss_scale=kind, average=averages).set_train()
+        step = step_of(SquaredLoss(network), optimizer, loss_scale=kind, average_decay=0.7).set_train()
         for x in sequence:
             step(Tensor(x))
-        results.append({**values(network), **values(average)})
+        step.average.write_to(average)
+        averages = {f"average {name}": value for name, value in values(average).items()}
+        results.append({**values(network), **averages})
         expected_skips = int(len(sequence) == 5)
         assert step.skipped_updates.asnumpy() == expected_skips
         assert step.loss_scale() == (65536 / 2**expected_skips if kind == "dynamic" else 65536)
@@ -212,13 +208,15 @@ def test_the_dynamic_scale_doubles_after_its_window(mode, monkeypatch):
 
 def test_state_holds_all_that_changes_besides_the_weights(mode):
     _, step = build(dropout=0.5, optimizer="rmsprop", loss_scale="dynamic")
-    before = {name: parameter.asnumpy().copy() for name, parameter in step.state().items()}
+    def content():
+        vectors = {prefix: vector for prefix, _, vector in step.vectors()}
+        return {name: parameter.asnumpy().copy() for name, parameter in {**step.state(), **vectors}.items()}
+
+    before = content()
     for x in batches(2):
         step(Tensor(x))
-    changed = {
-        name for name, parameter in step.state().items() if not np.array_equal(before[name], parameter.asnumpy())
-    }
-    kinds = {name.split(".")[0] for name in changed}
+    changed = {name for name, value in content().items() if not np.array_equal(before[name], value)}
+    kinds = {name.removeprefix("state.").split(".")[0] for name in changed}
     assert kinds == {"global_step", "mean_square", "velocity", "dropout_0", "loss_scale_counter"}
     assert {"loss_scale", "skipped_updates"} <= step.state().keys()
     assert not any(name.startswith("learning_rate") for name in step.state())
