@@ -2,10 +2,9 @@
 
 import json
 
-from src.command_line import add_overrides, add_weights, build_parser, read_config, run
+from src.command_line import add_overrides, add_weights, build_parser, read_config, run, start_runtime
 from src.files import write_text
 from src.inference.loading import cache_graphs, load_network
-from src.runtime import init_runtime
 from src.tasks import create_task
 
 
@@ -21,7 +20,7 @@ def parse_arguments():
 def main():
     arguments = parse_arguments()
     config = read_config(arguments, arguments.checkpoint_path)
-    runtime = init_runtime(config.runtime.device_target, config.runtime.seed, config.runtime.graph_mode)
+    runtime = start_runtime(config, training=False)
     task = create_task(config)
     network, loaded = load_network(task, arguments.checkpoint_path, arguments.weights)
     dataset = task.build_dataset("val", runtime.ranks)

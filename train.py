@@ -4,11 +4,18 @@ import shlex
 import sys
 from pathlib import Path
 
-from src.command_line import DEFAULT_CONFIG, add_overrides, add_preference, build_parser, read_config, run
+from src.command_line import (
+    DEFAULT_CONFIG,
+    add_overrides,
+    add_preference,
+    build_parser,
+    read_config,
+    run,
+    start_runtime,
+)
 from src.config import check_same_settings, dump_config, load_config
 from src.errors import UserError
 from src.interrupt import INTERRUPTED
-from src.runtime import init_runtime
 from src.settings import with_class_names
 from src.tasks import SCHEMAS, create_task
 from src.training.run import train
@@ -50,7 +57,7 @@ def main():
     arguments = parse_arguments()
     folder, checkpoint = choose_folder(arguments)
     config = read_config(arguments)
-    runtime = init_runtime(config.runtime.device_target, config.runtime.seed, config.runtime.graph_mode)
+    runtime = start_runtime(config, training=True)
     train_data = create_task(config).build_dataset("train", runtime.ranks)
     config = with_class_names(config, train_data.class_names)
     task = create_task(config)

@@ -6,11 +6,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.command_line import add_weights, build_parser, read_config, run
+from src.command_line import add_weights, build_parser, read_config, run, start_runtime
 from src.data.images import describe_others, find_images
 from src.errors import UserError
 from src.inference.loading import cache_graphs, load_network
-from src.runtime import init_runtime
 from src.tasks import create_task
 
 EXIF_ROTATION = "data.exif_rotation"
@@ -57,7 +56,7 @@ def main():
     arguments.overrides.insert(0, f"{EXIF_ROTATION}=true")  # photographs are seen as people see them, unless told not
     config = read_config(arguments, arguments.checkpoint_path)
     paths, notes = list_images(arguments.images)
-    runtime = init_runtime(config.runtime.device_target, config.runtime.seed, config.runtime.graph_mode)
+    runtime = start_runtime(config, training=False)
     task = create_task(config)
     network, loaded = load_network(task, arguments.checkpoint_path, arguments.weights)
     network = cache_graphs(network, config, runtime.device_target)

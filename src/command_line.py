@@ -13,7 +13,7 @@ with ExitOnInterrupt():  # these take seconds
     from src.architecture import IMAGENET_CLASSES
     from src.config import load_config, parse_override
     from src.export.exported import SETTINGS, is_exported, read_notes
-    from src.runtime import DEVICE_TARGETS
+    from src.runtime import DEVICE_TARGETS, init_runtime
     from src.tasks import SCHEMAS
     from src.training.run_folder import RUN_CONFIG
     from src.weights import read_weights
@@ -25,7 +25,12 @@ DEFAULT_CONFIG = CONFIGS / "ghostnetv2_1x_imagenet.yaml"
 OFFICIAL_PORT_CONFIG = CONFIGS / "ghostnetv2_1x_imagenet_mindspore.yaml"  # its resize is another one
 
 # flags that are settings under another name: those of the official port
-FLAG_KEYS = {"device_target": "runtime.device_target", "data_url": "data.path", "num_classes": "network.num_classes"}
+FLAG_KEYS = {
+    "device_target": "runtime.device_target",
+    "device_id": "runtime.device_id",
+    "data_url": "data.path",
+    "num_classes": "network.num_classes",
+}
 
 
 class Parser(argparse.ArgumentParser):
@@ -57,6 +62,7 @@ def build_parser(description: str) -> Parser:
     parser.add_argument("--config", metavar="FILE", help="settings (YAML); default: those of the checkpoint's run")
     parser.add_argument("--data_url", metavar="DIR", help="dataset folder")
     parser.add_argument("--device_target", choices=DEVICE_TARGETS, help="default: the best that is there")
+    parser.add_argument("--device_id", type=int, metavar="N", help="number of the device, for a single process")
     parser.add_argument("--num_classes", type=int, metavar="N", help="classes of the network")
     return parser
 
@@ -108,6 +114,14 @@ def _config_for(checkpoint_path):
     from_port = file.kind == "MindSpore checkpoint" and not file.is_ours
     fits = file.identity == Identity("ghostnetv2_1x", IMAGENET_CLASSES)
     return OFFICIAL_PORT_CONFIG if from_port and fits else DEFAULT_CONFIG
+
+
+def start_runtime(config, training):
+    """Set MindSpore up as the settings say, see `init_runtime`; in training float32 need not keep all its bits."""
+    settings = config.runtime
+    reduced = training if settings.reduced_float32 is None else settings.reduced_float32
+    device = (settings.device_id, settings.jit_level, reduced)
+    return init_runtime(settings.device_target, settings.seed, settings.graph_mode, *device)
 
 
 def run(main) -> None:

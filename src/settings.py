@@ -25,12 +25,18 @@ class RuntimeSettings:
 
     Attributes:
         device_target: 'Ascend', 'GPU' or 'CPU'; None for the best that the machine has.
+        device_id: number of the device of a single process; None for the first.
+        jit_level: of MindSpore's compiler; None for the one that suits the device.
+        reduced_float32: whether convolutions may take HF32 (Ascend) or TF32 (GPU); None: in training only.
         graph_mode: compile the network, or run it operator by operator.
         compile_cache: whether eval.py and predict.py keep compiled graphs between runs, on CPU in graph mode.
         seed: of initial weights, order, augmentation, dropout and noise.
     """
 
     device_target: Optional[Literal[DEVICE_TARGETS]] = changeable(None)
+    device_id: Optional[int] = bounded(None, 0, 1023, may_change=True)
+    jit_level: Optional[Literal["O0", "O1", "O2"]] = changeable(None)
+    reduced_float32: Optional[bool] = changeable(None)
     graph_mode: bool = True
     compile_cache: bool = changeable(True)
     seed: int = bounded(1, 0, 2**32 - 1)

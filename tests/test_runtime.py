@@ -91,13 +91,71 @@ def test_processor_flags(tmp_path, monkeypatch):
     assert not runtime.has_avx512(file)
 
 
-def test_device_that_is_not_there():
-    missing = [target for target in runtime.DEVICE_TARGETS if target not in runtime.available_device_targets()]
-    if not missing:
-        pytest.skip("this machine has every device")
-    with pytest.raises(UserError, match=f"device_target='{missing[0]}' is not on this machine.*available: .*CPU"):
-        runtime.init_runtime(missing[0], seed=1, graph_mode=True)
+def test_device_that_is_not_there(monkeypatch):
+    monkeypatch.setattr(runtime, "DEVICE_FILES", {"Ascend": "/nowhere", "GPU": "/nowhere"})
+    assert runtime.find_devices() == {"CPU": None}
+    with pytest.raises(
+        UserError, match="device_target='GPU' cannot be used: it is not on this machine.*available: CPU"
+    ):
+        runtime.init_runtime("GPU", seed=1, graph_mode=True)
+    assert runtime.init_runtime(None, seed=1, graph_mode=True).device_target == "CPU"
 
 
-def test_default_is_the_best_device():
-    assert runtime.init_runtime(None, seed=1, graph_mode=True).device_target == runtime.available_device_targets()[0]
+@pytest.mark.parametrize("target", ["GPU", "Ascend"])
+def test_a_device_whose_libraries_do_not_load(target, monkeypatch, capsys):
+    """The driver's file is there, CUDA or CANN is not."""
+    if any(map(os.path.exists, runtime.DEVICE_FILES.values())):
+        pytest.skip("this machine has a device")
+    monkeypatch.setattr(runtime, "DEVICE_FILES", {target: os.devnull})
+    problem = runtime.find_devices()[target]
+    assert "\n" not in problem and "cannot open shared object file" in problem or "has no library" in problem
+    with pytest.raises(UserError) as error:
+        runtime.choose_device(target)
+    assert str(error.value) == f"device_target={target!r} cannot be used: {problem}; available: CPU"
+    assert capsys.readouterr().err == ""
+    assert runtime.choose_device(None) == "CPU"
+    assert capsys.readouterr().err == f"warning: {target} is not used: {problem}\n"
+
+
+@pytest.mark.parametrize("name", runtime.LAUNCHED)
+def test_several_processes_without_msrun_are_refused(name, monkeypatch):
+    monkeypatch.delenv("MS_ROLE", raising=False)
+    monkeypatch.setenv(name, "1")
+    runtime.check_launcher()
+    monkeypatch.setenv(name, "8")
+    with pytest.raises(
+        UserError, match=f"{name}=8: started as one of 8 processes, but not by msrun; msrun --worker_num"
+    ):
+        runtime.init_runtime("CPU", seed=1, graph_mode=True)
+    monkeypatch.setenv("MS_ROLE", "MS_WORKER")
+    runtime.check_launcher()
+
+
+def test_the_number_of_the_device(monkeypatch):
+    import mindspore
+
+    runtime.set_device_id("CPU", 0)
+    with pytest.raises(UserError, match=r"runtime\.device_id: 3: there is one CPU, 0"):
+        runtime.set_device_id("CPU", 3)
+    runtime.set_device_id("Ascend", 3)
+    assert mindspore.get_context("device_id") == 3
+    runtime.set_device_id("GPU", 0)
+    monkeypatch.setenv("MS_ROLE", "MS_WORKER")
+    with pytest.raises(UserError, match="msrun gives each process its device"):
+        runtime.set_device_id("Ascend", 3)
+
+
+@pytest.mark.parametrize("reduced", [False, True])
+def test_the_options_of_a_device(reduced, monkeypatch):
+    import mindspore
+
+    calls = []
+    monkeypatch.setattr(mindspore, "set_context", lambda **options: calls.append(options))
+    runtime.set_device_options("CPU", None, reduced)
+    assert calls == []
+    runtime.set_device_options("Ascend", None, reduced)
+    hf32 = {"conv_allow_hf32": reduced, "matmul_allow_hf32": False}
+    assert calls == [{"jit_config": {"jit_level": "O0"}}, {"ascend_config": hf32}]
+    runtime.set_device_options("GPU", "O1", reduced)
+    tf32 = {"conv_allow_tf32": reduced, "matmul_allow_tf32": False}
+    assert calls[2:] == [{"jit_config": {"jit_level": "O1"}}, {"gpu_config": tf32}]

@@ -128,7 +128,9 @@ class AdamW(Optimizer):
     def build_state(self, settings):
         self.beta1, self.beta2, self.epsilon = map(scalar, (*settings.betas, settings.epsilon))
         self.vectors = [self.flat.new_vector(name, 0.0) for name in ("moment1", "moment2")]
-        self.numbers = [Parameter(scalar(1.0), name=name, requires_grad=False) for name in ("beta1_power", "beta2_power")]
+        self.numbers = [
+            Parameter(scalar(1.0), name=name, requires_grad=False) for name in ("beta1_power", "beta2_power")
+        ]
 
     def step(self, rate, weights, gradient):
         """Compute the new weights, vectors and numbers."""

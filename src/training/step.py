@@ -1,5 +1,5 @@
-"""The training step of every task: loss, gradients, their mean over batches and processes, loss scale, clipping, update,
-and the moving average of the weights.
+"""The training step of every task: loss, gradients, their mean over batches and processes, loss scale, clipping,
+update, and the moving average of the weights.
 
 Everything behind the gradients works on vectors of all arrays, and without branches: where an update is skipped, each
 vector keeps its values. So a step is one graph, or two where several batches make an update.

@@ -208,6 +208,7 @@ def test_the_dynamic_scale_doubles_after_its_window(mode, monkeypatch):
 
 def test_state_holds_all_that_changes_besides_the_weights(mode):
     _, step = build(dropout=0.5, optimizer="rmsprop", loss_scale="dynamic")
+
     def content():
         vectors = {prefix: vector for prefix, _, vector in step.vectors()}
         return {name: parameter.asnumpy().copy() for name, parameter in {**step.state(), **vectors}.items()}
