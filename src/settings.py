@@ -155,11 +155,11 @@ class PrecisionSettings:
 
     Attributes:
         amp: level of mixed precision.
-        loss_scaling: 'auto' is dynamic with mixed precision and none without.
+        loss_scaling: 'auto' is dynamic with float16 and none without, as bfloat16 has float32's range.
         loss_scale: the first one, or the fixed one.
     """
 
-    amp: Literal["O0", "O2", "O3", "auto"] = "O0"
+    amp: Literal["O0", "O2", "O3", "auto", "bf16"] = "O0"
     loss_scaling: Literal["auto", "none", "fixed", "dynamic"] = "auto"
     loss_scale: float = bounded(65536.0, 1.0, 2.0**24)
 

@@ -17,6 +17,10 @@ def round_channels(channels: float) -> int:
     return rounded + CHANNEL_DIVISOR if rounded < 0.9 * channels else rounded
 
 
+class DilatedConvolution(nn.Conv2d):
+    """A convolution with holes; a class of its own, for `src.training.precision`."""
+
+
 def build_convolution(in_channels, out_channels, kernel_size=1, stride=1, dilation=1, groups=1, has_bias=False):
     """Build a 2-D convolution whose padding keeps H x W at stride 1.
 
@@ -30,7 +34,7 @@ def build_convolution(in_channels, out_channels, kernel_size=1, stride=1, dilati
     kernel = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
     top, left = (dilation * (size - 1) // 2 for size in kernel)
     fan_in = in_channels // groups * kernel[0] * kernel[1]
-    return nn.Conv2d(
+    return (nn.Conv2d if dilation == 1 else DilatedConvolution)(
         in_channels,
         out_channels,
         kernel,
@@ -96,9 +100,9 @@ def resize(x, size, mode):
 
 
 @ops.constexpr
-def is_for_cpu():
-    """Whether a graph is compiled for the CPU."""
-    return mindspore.get_context("device_target") == "CPU"
+def is_for(device_target):
+    """Whether a graph is compiled for a device."""
+    return mindspore.get_context("device_target") == device_target
 
 
 def global_mean(x):
@@ -106,7 +110,7 @@ def global_mean(x):
 
     On CPU a pooling is much faster than a mean; on Ascend it would run on the slow AI-CPU.
     """
-    return ops.AdaptiveAvgPool2D(1)(x) if is_for_cpu() else x.mean((2, 3), keep_dims=True)
+    return ops.AdaptiveAvgPool2D(1)(x) if is_for("CPU") else x.mean((2, 3), keep_dims=True)
 
 
 class ConvBnAct(nn.Cell):

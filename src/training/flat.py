@@ -4,7 +4,7 @@ import mindspore
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, mint, nn, ops
 
-from src.layers.blocks import is_for_cpu
+from src.layers.blocks import is_for
 
 MULTIPLE = 1024  # a vector's length is one of this; it ends in zeros
 GROUP = 64  # arrays that are joined or split at once
@@ -56,7 +56,7 @@ class FlatArrays(nn.Cell):
 
     def split(self, vector):
         """Split a vector into those of the parameters, in a graph."""
-        if is_for_cpu():  # where older versions of MindSpore cannot split at any place
+        if not is_for("Ascend"):  # the others cannot split at any place
             return self.hyper_map(ops.partial(_slice, vector), self.starts, self.sizes)
         pieces = ()
         for first, group in zip(self.groups, mint.split(vector, self.group_sizes)):

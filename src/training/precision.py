@@ -5,6 +5,7 @@ import numpy as np
 from mindspore import Tensor, amp, nn, ops
 
 from src.errors import UserError
+from src.layers.blocks import DilatedConvolution
 from src.layers.sync_batch_norm import SyncBatchNorm2d
 
 
@@ -17,7 +18,7 @@ def check_precision(level, device_target) -> None:
     if level == "O0":
         return
     network = nn.SequentialCell(nn.Conv2d(2, 2, 3), nn.BatchNorm2d(2), nn.ReLU())
-    mixed = nn.SequentialCell(mix_precision(network, level), nn.Flatten()).set_train()
+    mixed = nn.SequentialCell(mix_precision(network, level, device_target), nn.Flatten()).set_train()
     images, labels = Tensor(np.ones((2, 2, 4, 4), np.float32)), Tensor(np.zeros(2, np.int32))
     loss = nn.WithLossCell(mixed, nn.CrossEntropyLoss())
     try:
@@ -27,18 +28,26 @@ def check_precision(level, device_target) -> None:
         raise UserError(f"precision.amp={level} cannot be computed on {device_target}: {reason}; allowed: O0") from None
 
 
-def mix_precision(network, level):
-    """Put float16 inside a network, as MindSpore's levels say; it still takes and returns float32.
+def mix_precision(network, level, device_target):
+    """Put float16 or bfloat16 inside a network, as MindSpore's levels say; it still takes and returns float32.
 
     Args:
         network: is changed in place.
         level: `O0` changes nothing; `O2` casts all cells but normalisation; `O3` casts these as well in MindSpore,
-            but not here, where it is the same as `O2`; `auto` casts by operator: convolutions and matrix products.
+            but not here, where it is the same as `O2`; `bf16` is `O2` with bfloat16; `auto` casts by operator:
+            convolutions and matrix products.
+        device_target: 'Ascend', 'GPU' or 'CPU'. On GPU dilated convolutions, which MindSpore has in float32 only, stay
+            in it, and a network that has any takes `O2` for `auto`.
     """
     if level == "O0":
         return network
-    if level == "auto":
+    has_dilated = any(isinstance(cell, DilatedConvolution) for _, cell in network.cells_and_names())
+    keeps_dilated = device_target == "GPU" and has_dilated
+    if level == "auto" and not keeps_dilated:
         return amp.auto_mixed_precision(network, "auto")
-    return amp.custom_mixed_precision(
-        network, black_list=[*amp.get_black_list(), SyncBatchNorm2d], dtype=mindspore.float16
-    )
+    full = [*amp.get_black_list(), SyncBatchNorm2d, *[DilatedConvolution] * keeps_dilated]
+    dtype = mindspore.float16
+    if level == "bf16":
+        dtype = mindspore.bfloat16
+        full.append(nn.AvgPool2d)  # whose gradient Ascend does not have in bfloat16
+    return amp.custom_mixed_precision(network, black_list=full, dtype=dtype)

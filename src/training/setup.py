@@ -95,7 +95,7 @@ def build_run(task, config, runtime, network, train_data) -> Run:
     updates = train_data.batches // train.accumulation_steps
     rates = build_schedule(schedule, train.epochs, updates, config.runtime.seed)
     check_precision(config.precision.amp, runtime.device_target)
-    train_step = build_train_step(task, config, ranks, network, rates)
+    train_step = build_train_step(task, config, runtime, network, rates)
     weights = task.build_network() if train.ema_decay > 0 else network
     history = History(train_data.batches, ranks.count)
     state = TrainingState(network, train_step, history)
@@ -104,16 +104,16 @@ def build_run(task, config, runtime, network, train_data) -> Run:
     return Run(task, config, ranks, train_data, train_step, network, weights, evaluated, history, state, rates, epochs)
 
 
-def build_train_step(task, config, ranks, network, rates) -> TrainStep:
+def build_train_step(task, config, runtime, network, rates) -> TrainStep:
     """Build the training step of a network, which is changed in place to the settings' precision."""
-    parameters = network.trainable_params()
+    parameters, ranks = network.trainable_params(), runtime.ranks
     if config.train.sync_bn and ranks.count > 1:
         convert_batch_norm(network, ranks.count)
     scaling = config.precision.loss_scaling
     if scaling == "auto":
-        scaling = "none" if config.precision.amp == "O0" else "dynamic"
+        scaling = "none" if config.precision.amp in ("O0", "bf16") else "dynamic"
     return TrainStep(
-        task.attach_loss(mix_precision(network, config.precision.amp)),
+        task.attach_loss(mix_precision(network, config.precision.amp, runtime.device_target)),
         build_optimizer(parameters, rates, config.optimizer),
         config.optimizer.clip_norm,
         config.train.accumulation_steps,

@@ -43,7 +43,7 @@ def train(level, steps=5):
     x = Tensor(normal(8, 2, 9, 9))
     optimizer = optimizer_of(network, "sgd", [0.1] * steps, weight_decay=0.0)
     kind = "none" if level == "O0" else "dynamic"
-    step = step_of(Loss(mix_precision(network, level)), optimizer, loss_scale=kind).set_train()
+    step = step_of(Loss(mix_precision(network, level, "CPU")), optimizer, loss_scale=kind).set_train()
     return [float(step(x).asnumpy()) for _ in range(steps)], network
 
 
@@ -63,7 +63,7 @@ def test_normalisation_computes_in_float32(level):
     """A variance above 65504, the largest number of float16."""
     network = Network()
     x = 2000 * normal(8, 2, 9, 9)
-    mixed = mix_precision(network, level).set_train()
+    mixed = mix_precision(network, level, "CPU").set_train()
     assert np.isfinite(mixed(Tensor(x)).asnumpy()).all()
     variance = {p.name: p for p in network.get_parameters()}["bn.moving_variance"].asnumpy()
     assert np.isfinite(variance).all() and variance.max() > 65504
@@ -77,7 +77,7 @@ def test_synchronised_normalisation_stays_float32():
     assert sorted(names) == sorted(parameter.name for parameter in network.get_parameters())
     x = Tensor(normal(4, 2, 3, 3))
     expected = network.set_train(False)(x).asnumpy()
-    mixed = mix_precision(network, "O2").set_train(False)
+    mixed = mix_precision(network, "O2", "CPU").set_train(False)
     assert "Float16" not in str(mixed(x).dtype)
     assert np.abs(mixed(x).asnumpy() - expected).max() < 1e-2
 
