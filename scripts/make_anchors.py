@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from src.command_line import Parser, run
 from src.data.settings import MAX_INPUT_SIZE
 from src.detection.anchors import ANCHOR_IMAGE_SIZE, ANCHORS, cluster_sizes, mean_best_iou, scale_anchors
-from src.detection.annotations import read_json
+from src.detection.annotations import read_content
 from src.errors import UserError
 
 
@@ -25,19 +25,14 @@ def read_sizes(path, image_size):
     Raises:
         UserError: if the file is not of that kind.
     """
-    content = read_json(path)
-    try:
-        longer = {image["id"]: max(image["width"], image["height"]) for image in content["images"]}
-        boxes = [
-            (*annotation["bbox"][2:4], longer[annotation["image_id"]])
-            for annotation in content["annotations"]
-            if not annotation.get("iscrowd")
-        ]
-        width, height, side = np.array(boxes, np.float64).reshape(-1, 3).T
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
-        raise UserError(f"{path}: is not a COCO annotation file: {type(error).__name__} {error}") from None
-    if not np.isfinite(width + height).all() or not (side >= 1).all():
-        raise UserError(f"{path}: has a box or an image without a size in pixels")
+    content = read_content(path)
+    longer = {image["id"]: max(image["width"], image["height"]) for image in content["images"]}
+    boxes = [
+        (*annotation["bbox"][2:], longer[annotation["image_id"]])
+        for annotation in content["annotations"]
+        if not annotation.get("iscrowd")
+    ]
+    width, height, side = np.array(boxes, np.float64).reshape(-1, 3).T
     sizes = np.stack((width, height), 1) * image_size / side[:, None]
     return sizes[(sizes > 0).all(1)]
 

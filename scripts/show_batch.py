@@ -41,12 +41,14 @@ def parse_arguments():
 
 
 def read_samples(config, split, count):
-    """The first `count` or fewer (colours (H, W, 3) in [0, 1], class name) of a split's first epoch."""
+    """Print the notes of a split, give the first `count` or fewer (colours (H, W, 3) in [0, 1], class name) of it."""
     # the images do not depend on the batch, and batches of one are enough for any dataset
     train = dataclasses.replace(config.train, batch_size=1, accumulation_steps=1)
     evaluation = dataclasses.replace(config.evaluation, batch_size=1)
     task = create_task(dataclasses.replace(config, train=train, evaluation=evaluation))
     dataset = task.build_dataset(split, Ranks())
+    for line in dataset.notes:
+        print(line)
     names = dataset.class_names or task.class_names()
     batches = dataset.pipeline().create_tuple_iterator(num_epochs=1, output_numpy=True)
     for images, labels, *_ in itertools.islice(batches, count):

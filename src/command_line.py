@@ -136,19 +136,19 @@ def run(main) -> None:
         print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except UserError as error:
-        _fail(str(error))
+        _fail(error)
     except OSError as error:
         if error.filename is not None:
-            _fail(f"{error.filename}: {error.strerror}")
+            _fail(UserError(f"{error.filename}: {error.strerror}"))
         if error.errno != errno.ENOSPC:
             raise
         _close_output()
-        _fail(f"standard output: cannot be written: {error.strerror}")
+        _fail(UserError(f"standard output: cannot be written: {error.strerror}"))
     except RuntimeError as error:
         message = find_message(str(error))  # MindSpore's data pipeline wraps what its workers raise in a long text
         if message is None:
             raise
-        _fail(message)
+        _fail(UserError(message))
 
 
 def _close_output() -> None:
@@ -156,6 +156,6 @@ def _close_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _fail(message: str) -> None:
-    print(f"error: {message}", file=sys.stderr)
+def _fail(error: UserError) -> None:
+    print(f"error: {error}", file=sys.stderr)
     sys.exit(2)

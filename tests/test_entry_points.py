@@ -70,12 +70,12 @@ def test_evaluate_counts_every_image(trained):
 
 def test_export_and_not_twice(trained):
     folder, _ = trained
-    arguments = ("--checkpoint_path", "run/best.ckpt", "--file_name", "net", "--file_format", "MINDIR")
+    arguments = ("--checkpoint_path", "run/best.ckpt", "--file_name", "a net ü", "--file_format", "MINDIR")
     result = call("export.py", *arguments, cwd=folder)
     assert result.returncode == 0, result.stderr
-    assert "exported net.mindir" in result.stdout and "loaded back" in result.stdout
+    assert "exported a net ü.mindir" in result.stdout and "loaded back" in result.stdout
     result = call_here("export.py", *arguments, cwd=folder)
-    assert (result.returncode, result.stderr) == (2, "error: net.mindir: exists; --force overwrites it\n")
+    assert (result.returncode, result.stderr) == (2, "error: a net ü.mindir: exists; --force overwrites it\n")
 
 
 def test_predict_names_the_classes(trained):

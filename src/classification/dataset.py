@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from src.data.images import find_images, load_image
-from src.errors import UserError, suggestion
+from src.errors import UserError, quote, suggestion
 
 MAX_BROKEN_IN_A_ROW = 50
 SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "validation", "test")}
@@ -74,7 +74,7 @@ class SkipBroken:
         exif_rotation: see `load_image`.
 
     Raises:
-        UserError: when called, after `MAX_BROKEN_IN_A_ROW` broken images.
+        UserError: when called, after `MAX_BROKEN_IN_A_ROW` broken images, or if all are broken.
     """
 
     def __init__(self, paths, labels, exif_rotation):
@@ -82,15 +82,16 @@ class SkipBroken:
         self.named = multiprocessing.Array("b", len(paths))
 
     def __call__(self, index, label):
-        for _ in range(MAX_BROKEN_IN_A_ROW):
+        attempts = min(MAX_BROKEN_IN_A_ROW, len(self.paths))
+        for _ in range(attempts):
             try:
                 return load_image(self.paths[index], exif_rotation=self.exif_rotation), label
             except UserError as error:
                 substitute = (index + 1) % len(self.paths)
-                self._warn(index, f"warning: {error}; {self.paths[substitute]} takes its place")
+                self._warn(index, f"warning: {error}; {quote(self.paths[substitute])} takes its place")
                 index, label = substitute, self.labels[substitute]
         last = self.paths[index - 1]
-        raise UserError(f"{last}: is the last of {MAX_BROKEN_IN_A_ROW} images in a row that are not whole")
+        raise UserError(f"{last}: is the last of {attempts} images in a row that are not whole")
 
     def _warn(self, index, message):
         with self.named.get_lock():

@@ -1,6 +1,7 @@
 """Finding, decoding and normalising image files, for every task."""
 
 import os
+import re
 import warnings
 from pathlib import Path
 
@@ -13,8 +14,9 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".ti
 # of RGB in [0, 1] over ImageNet, with which published weights were trained
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-WIDE_TO_8_BITS = 257  # 65535 / 255
-UNSCALED = {"I": "32-bit whole numbers (mode I)", "F": "32-bit floating point (mode F)"}
+MAX_ASPECT = 1000
+UNSIGNED_16_BITS = re.compile(r"I;16[BL]?\b")  # Pillow's names of how pixels are stored
+UNSCALED = {"I": "32-bit or signed whole numbers (mode I)", "F": "32-bit floating point (mode F)"}
 
 warnings.filterwarnings("ignore", module="PIL")  # on the metadata of images, and on large ones
 
@@ -23,26 +25,36 @@ def find_images(folder: Path):
     """Find the image files below a folder, by their endings; hidden files and folders do not count at all.
 
     Returns:
-        Their paths, sorted, and the number of other files, which are all that could not be read, such as pipes.
+        Their paths, sorted, and the number of other entries: files with other endings, pipes, links to nothing or to
+        folders.
 
     Raises:
         UserError: if there are no images, or a folder cannot be read.
     """
-    found, others = [], 0
-    for parent, folders, names in os.walk(folder, onerror=_refuse_folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for path in (Path(parent, name) for name in names if not name.startswith(".")):
-            if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
-                found.append(path)
-            else:
-                others += 1
+    found, others, folders = [], 0, [folder]
+    try:
+        while folders:
+            for entry in os.scandir(folders.pop()):
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                elif _is_image(entry):
+                    found.append(Path(entry.path))
+                else:
+                    others += 1
+    except OSError as error:
+        raise UserError(f"{error.filename}: {error.strerror}") from None
     if not found:
         raise UserError(f"{folder}: holds no images ({', '.join(IMAGE_SUFFIXES)})")
     return sorted(found), others
 
 
-def _refuse_folder(error):
-    raise UserError(f"{error.filename}: {error.strerror}") from None
+def _is_image(entry) -> bool:
+    """Tell whether an entry of a folder is a file, or a link to one, with an image's ending."""
+    if not entry.name.lower().endswith(IMAGE_SUFFIXES):
+        return False
+    return entry.is_file(follow_symlinks=False) or os.path.isfile(entry.path)  # the first asks the disk for nothing
 
 
 def describe_others(folder, count: int) -> tuple:
@@ -65,14 +77,14 @@ def load_image(path, mode="RGB", exif_rotation=False) -> Image.Image:
     Raises:
         UserError: naming the file, if it is missing or broken, or its numbers have no range of colours.
     """
-    if os.path.exists(path) and not os.path.isfile(path):  # to open a pipe might never end
+    if not os.path.isfile(path) and os.path.exists(path):  # to open a pipe might never end
         raise UserError(f"{path}: is {'a folder' if os.path.isdir(path) else 'no file'}, an image is needed")
     try:
         with Image.open(path) as image:
             stored = str(image.tile[0][3]) if image.tile else ""
             image.load()
             if exif_rotation:
-                image = ImageOps.exif_transpose(image)
+                image = _turn_upright(image)
     except UnidentifiedImageError:
         raise UserError(f"{path}: is not a whole image: unknown format") from None
     except FileNotFoundError:
@@ -82,13 +94,26 @@ def load_image(path, mode="RGB", exif_rotation=False) -> Image.Image:
             raise UserError(f"{path}: cannot be read: {error.strerror}") from None
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{path}: is not a whole image: {reason}") from None
+    if max(image.size) > MAX_ASPECT * min(image.size):  # resized by its shorter side it could be of any size
+        width, height = image.size
+        raise UserError(f"{path}: is {width}x{height}, the sides of an image may differ by a factor of {MAX_ASPECT}")
     if mode in (None, image.mode):
         return image
-    if image.mode.startswith("I;16") or (image.mode == "I" and "16" in stored):  # as older versions of Pillow have it
-        image = Image.fromarray(np.rint(np.asarray(image) / WIDE_TO_8_BITS).astype(np.uint8))
+    # older versions of Pillow have no mode of 16 bits for PNG
+    if image.mode.startswith("I;16") or (image.mode == "I" and UNSIGNED_16_BITS.search(stored)):
+        white = 2**12 - 1 if "I;12" in stored else 2**16 - 1
+        image = Image.fromarray(np.rint(np.asarray(image) * (255 / white)).astype(np.uint8))
     if image.mode in UNSCALED:
         raise UserError(f"{path}: is stored as {UNSCALED[image.mode]}, without a range; 8 and 16 bits are allowed")
     return image.convert(mode)
+
+
+def _turn_upright(image):
+    """Turn an image as its EXIF orientation says; data that cannot be read say nothing."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # Pillow raises almost anything on broken files
+        return image
 
 
 def normalise(pixels, mean, std, out=None):

@@ -80,15 +80,11 @@ def read_annotations(root, split) -> Annotations:
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; --data_url or data.path names it")
     path, folder = root / "annotations" / f"instances_{name}.json", root / name
-    content = read_json(path)
-    for section, keys in KEYS.items():
-        _check_entries(path, content, section, keys)
+    content = read_content(path)
     categories = sorted(content["categories"], key=lambda category: category["id"])
-    _check_names(path, categories)
     labels = {category["id"]: label for label, category in enumerate(categories)}
     entries = {image["id"]: [] for image in content["images"]}
     for annotation in content["annotations"]:
-        _check_annotation(path, annotation, entries, labels)
         entries[annotation["image_id"]].append(annotation)
     images = tuple(_build_image(path, folder, image, entries[image["id"]], labels) for image in content["images"])
     if not images:
@@ -99,13 +95,25 @@ def read_annotations(root, split) -> Annotations:
     return Annotations(path, names, tuple(labels), images)
 
 
-def read_json(path) -> dict:
-    """Read a JSON file that holds an object.
+def read_content(path) -> dict:
+    """Read an annotation file as it is, and check it; the images' files are not looked for.
 
     Raises:
-        UserError: if it is missing, or something else.
+        UserError: naming what is wrong, and where.
     """
     path = Path(path)
+    content = _read_json(path)
+    for section, keys in KEYS.items():
+        _check_entries(path, content, section, keys)
+    _check_names(path, content["categories"])
+    _check_images(path, content["images"])
+    images, categories = ({entry["id"] for entry in content[section]} for section in ("images", "categories"))
+    for annotation in content["annotations"]:
+        _check_annotation(path, annotation, images, categories)
+    return content
+
+
+def _read_json(path) -> dict:
     if os.path.exists(path) and not os.path.isfile(path):  # to read a pipe might never end
         raise UserError(f"{path}: is {'a folder' if os.path.isdir(path) else 'no file'}, annotations are needed")
     try:
@@ -181,11 +189,23 @@ def _check_names(path, categories):
         seen.add(name)
 
 
+def _check_images(path, images):
+    """Check that images have a size, and files of their own below the folder of the split."""
+    seen = set()
+    for image in images:
+        name, sides, file = f"{path}: images id {image['id']}", (image["width"], image["height"]), image["file_name"]
+        if not 1 <= min(sides) <= max(sides) <= MAX_PIXELS:
+            raise UserError(f"{name} has {sides[0]}x{sides[1]} pixels, allowed are 1 to {MAX_PIXELS} a side")
+        if os.path.isabs(file) or ".." in Path(file).parts:
+            raise UserError(f"{name}: file_name {file!r} is not below the folder of the images")
+        if file in seen:
+            raise UserError(f"{name}: file_name {file!r} is there twice")
+        seen.add(file)
+
+
 def _build_image(path, folder, image, annotations, labels):
     """Build the `AnnotatedImage` of an entry of the file and its annotations."""
-    file, sides = folder / image["file_name"], (image["width"], image["height"])
-    if not 1 <= min(sides) <= max(sides) <= MAX_PIXELS:
-        raise UserError(f"{path}: images id {image['id']} has {sides[0]}x{sides[1]} pixels")
+    file = folder / image["file_name"]
     if not os.path.isfile(file):  # unlike pathlib's, this never raises
         raise UserError(f"{path}: images id {image['id']}: {file}: no such file")
     boxes = np.array([annotation["bbox"] for annotation in annotations], np.float64).reshape(-1, 4)
@@ -193,7 +213,8 @@ def _build_image(path, folder, image, annotations, labels):
     return AnnotatedImage(
         image["id"],
         file,
-        *sides,
+        image["width"],
+        image["height"],
         boxes,
         np.array([labels[annotation["category_id"]] for annotation in annotations], np.int32),
         np.array(areas, np.float64),

@@ -1,7 +1,10 @@
 """Export of a trained network to a file that runs without this project."""
 
 import importlib.util
+import shutil
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Optional, Tuple
 
 import mindspore
@@ -121,8 +124,10 @@ def write_mindspore(network, path, file_format, image_shape, batch, notes) -> No
     example = Tensor(shape=[batch, *image_shape], dtype=mindspore.float32)
     if batch is not None:
         example = Tensor(np.zeros((batch, *image_shape), np.float32))
-    mindspore.export(network, example, file_name=str(path), file_format=file_format)
-    path.chmod(0o644)  # MindSpore makes it read-only
+    with tempfile.TemporaryDirectory() as folder:  # MindSpore refuses names with blanks and other characters
+        file = Path(folder) / f"network{path.suffix}"
+        mindspore.export(network, example, file_name=str(file), file_format=file_format)
+        shutil.copyfile(file, path)
     if file_format == "MINDIR":
         _add_notes(path, notes)
 

@@ -141,9 +141,17 @@ class TestBrokenImages:
         )
 
     def test_too_many_in_a_row_are_an_error(self, folder, capfd):
-        with pytest.raises(RuntimeError, match=r"UserError: .*png: is the last of 50 images in a row that are not"):
+        with pytest.raises(RuntimeError, match=r"UserError: .*png: is the last of 11 images in a row that are not"):
             self.read(folder, range(11))
         assert capfd.readouterr().err.count("takes its place") == 11
+
+    def test_a_warning_is_one_line_whatever_the_names(self, tmp_path, capfd):
+        paths = [tmp_path / "a\nb.png", tmp_path / "c\nd.png"]
+        paths[0].write_bytes(b"no image")
+        Image.new("RGB", (40, 40)).save(paths[1])
+        assert SkipBroken(paths, [5, 6], False)(0, 5)[1] == 6
+        error = capfd.readouterr().err
+        assert error.count("\n") == 1 and "a\\nb.png: is not a whole" in error and "c\\nd.png takes" in error
 
 
 def test_split_folders(folder, tmp_path):

@@ -4,7 +4,8 @@ import io
 
 import numpy as np
 import pytest
-from helpers import PROJECT, are_equal, read_epochs, write_images
+from helpers import PROJECT, are_equal, call_here, read_epochs, write_images
+from mindspore import Tensor, nn
 from PIL import Image
 
 from src.classification.settings import AugmentSettings
@@ -14,6 +15,7 @@ from src.ranks import Ranks
 from src.settings import with_class_names
 from src.tasks import SCHEMAS, create_task
 
+CONFIG = PROJECT / "configs" / "classification" / "digits.yaml"
 BATCH = 3
 RECIPE = {
     "augment.crop_scale": [0.08, 1.0],
@@ -44,7 +46,7 @@ def configure(root, **settings):
         **{key.replace("__", "."): value for key, value in settings.items()},
     }
     overrides = [(key, value, "test") for key, value in values.items()]
-    return load_config(PROJECT / "configs" / "classification" / "digits.yaml", SCHEMAS, overrides)
+    return load_config(CONFIG, SCHEMAS, overrides)
 
 
 def build(root, split="train", ranks=None, **settings):
@@ -213,3 +215,38 @@ def test_settings_that_contradict_each_other():
         AugmentSettings(rand_augment="rand-m9", color_jitter=0.4)
     with pytest.raises(UserError, match=r"^rand_augment: 'rand-x1': part 'x1' is none of "):
         AugmentSettings(rand_augment="rand-x1")
+
+
+class Seen(nn.Cell):
+    """Keeps its input, and gives logits of two classes."""
+
+    def __call__(self, images):
+        self.images = images.asnumpy()
+        return Tensor(np.zeros((1, 2), np.float32))
+
+
+@pytest.mark.parametrize("exif_rotation", [False, True])
+def test_prediction_turns_photographs_as_the_settings_say(root, tmp_path, exif_rotation):
+    """EXIF's orientation 3 is upside down."""
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 48, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "stored.png", exif=exif)
+    Image.fromarray(pixels[::-1, ::-1] if exif_rotation else pixels).save(tmp_path / "expected.png")
+    task, network = create_task(configure(root, data__exif_rotation=exif_rotation)), Seen()
+    (first, *_), stored = list(task.predict(network, [tmp_path / "stored.png"], None)), network.images
+    list(task.predict(network, [tmp_path / "expected.png"], None))
+    assert np.array_equal(stored, network.images) and first == str(tmp_path / "stored.png")
+
+
+@pytest.mark.parametrize(("settings", "expected"), [([], True), (["data.exif_rotation=false"], False)])
+def test_the_command_turns_photographs_unless_told_not(tmp_path, monkeypatch, settings, expected):
+    def stop(config):
+        raise UserError(f"exif_rotation is {config.data.exif_rotation}")
+
+    monkeypatch.setattr("scripts.predict.create_task", stop)
+    (tmp_path / "a.png").touch()
+    done = call_here(
+        "scripts/predict.py", "a.png", "--checkpoint_path", "weights.ckpt", "--config", CONFIG, *settings, cwd=tmp_path
+    )
+    assert done.stderr == f"error: exif_rotation is {expected}\n"

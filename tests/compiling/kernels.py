@@ -75,7 +75,6 @@ def compile_case(device, case, *settings, full=False) -> Compiled:
         start = time.monotonic()
         result = subprocess.run(command, env=variables, cwd=folder, capture_output=True, text=True, check=False)
         if result.returncode != 0:
-            reasons = [line for line in result.stderr.splitlines() if line.startswith("reason: ")]
             raise RuntimeError(result.stderr[-3000:])
         return Compiled(read_kernels(Path(folder)), time.monotonic() - start)
 
@@ -181,9 +180,7 @@ def main() -> None:
             try:
                 compile_here(arguments.device, case, settings, arguments.full)
             except Exception as error:
-                reason = next((line for line in str(error).splitlines() if line.strip(" -")), "")
-                print(str(error), file=sys.stderr)
-                print(f"reason: {type(error).__name__}: {reason}", file=sys.stderr, flush=True)
+                print(error, file=sys.stderr, flush=True)
                 os._exit(1)
             os._exit(0)  # nothing to tidy up on a device that is not there
         compiled = compile_case(arguments.device, case, *settings, full=arguments.full)

@@ -6,6 +6,8 @@ import time
 
 import numpy as np
 import pytest
+from bad_input.case import CLASSIFICATION, DETECTION, SEGMENTATION, write_good_inputs
+from helpers import call_here
 
 from src.command_line import run
 from src.data.images import IMAGENET_MEAN, IMAGENET_STD, normalise
@@ -148,3 +150,14 @@ def test_memory_serves_again_when_nobody_holds_it():
     assert third.ctypes.data == address and third.shape == (2, 5) and third.flags.writeable
     del second, third
     assert pool.array((20, 3), np.float32).nbytes == 240  # larger than any block
+
+
+@pytest.mark.parametrize("config", [CLASSIFICATION, DETECTION, SEGMENTATION])
+def test_a_broken_image_is_named_before_anything_is_compiled(tmp_path, monkeypatch, config):
+    write_good_inputs(tmp_path)
+    for path in tmp_path.rglob("train*/**/*.png"):
+        path.write_text("no image")
+    monkeypatch.setattr("src.training.step.TrainStep.__call__", lambda *_: pytest.fail("the step was called"))
+    done = call_here("train.py", "--config", config, cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert ".png: is not a whole image: unknown format" in done.stderr

@@ -1,5 +1,7 @@
 """COCO's annotation files: read right, and each mistake named in one line or treated as COCO treats it."""
 
+import codecs
+
 import numpy as np
 import pytest
 from detection.coco_files import CLASSES, CONTENT, content, write_and_read, write_split
@@ -92,6 +94,21 @@ def test_missing_files_are_named(tmp_path):
     described = change("images", 1, file_name="d.png")
     with pytest.raises(UserError, match=r"images id 3: .*train2017/d\.png: no such file"):
         write_and_read(tmp_path, described=described)
+
+
+def test_files_of_editors_that_mark_the_order_of_bytes(tmp_path):
+    path = write_split(tmp_path)
+    path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())
+    assert read_annotations(tmp_path, "train").class_names == CLASSES
+
+
+def test_names_may_hold_folders(tmp_path):
+    folder = tmp_path / "train2017" / "2024"
+    folder.mkdir(parents=True)
+    described = change("images", 1, file_name="2024/b.png")
+    path = write_split(tmp_path, described=described)
+    (tmp_path / "train2017" / "b.png").rename(folder / "b.png")
+    assert read_annotations(tmp_path, "train").images[1].path == path.parents[1] / "train2017" / "2024" / "b.png"
 
 
 def test_evaluation_needs_no_boxes(tmp_path):

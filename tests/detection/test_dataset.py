@@ -1,9 +1,12 @@
 """The pipelines: fixed shapes, the right boxes, the same however they are run, every image once in evaluation."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from detection.coco_files import CLASSES, SIZE, content, create, write_and_read, write_split
 from helpers import are_equal, read_epochs
+from PIL import Image
 
 from src.detection.dataset import NO_OBJECT, LoadEvaluationImage, check_box_counts
 from src.errors import UserError
@@ -116,3 +119,23 @@ def test_an_image_of_another_size_is_named(tmp_path):
     load = LoadEvaluationImage([image], SIZE, (124, 116, 104), False)
     with pytest.raises(UserError, match=r"a\.png: is 60x40, its annotations say 61x40"):
         load(np.array((0, 0)), 0)
+
+
+@pytest.mark.parametrize("exif_rotation", [False, True])
+def test_annotations_are_those_of_the_turned_image_or_of_the_stored_one(tmp_path, exif_rotation):
+    """EXIF's orientation 6 shows the stored left edge on top."""
+    described = content()
+    described["images"][0].update(width=40, height=60)
+    turned = write_and_read(tmp_path, described=described).images[0]
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored = np.zeros((40, 60, 3), np.uint8)
+    stored[:, :10] = 255
+    Image.fromarray(stored).save(turned.path, exif=exif)
+    as_stored = dataclasses.replace(turned, width=60, height=40)
+    right, wrong = (turned, as_stored) if exif_rotation else (as_stored, turned)
+    pixels, _ = LoadEvaluationImage([right], 60, (0, 0, 0), exif_rotation)(np.array((0, 0)), 0)
+    edge = pixels[:10, :40] if exif_rotation else pixels[:40, :10]
+    assert (edge == 255).all() and pixels.sum() == edge.sum()
+    with pytest.raises(UserError, match=r"a\.png: is \d+x\d+, its annotations say"):
+        LoadEvaluationImage([wrong], 60, (0, 0, 0), exif_rotation)(np.array((0, 0)), 0)

@@ -171,6 +171,23 @@ def test_wrong_masks_are_named(tmp_path):
         load_pair(image, mask, 3, False)
 
 
+def test_an_image_and_its_mask_turn_together(tmp_path):
+    """EXIF's orientation 6 shows the stored left edge on top; a mask without EXIF must fit the turned image."""
+    image, mask, pixels = tmp_path / "image.png", tmp_path / "mask.png", np.zeros((5, 6, 3), np.uint8)
+    pixels[:, :2] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pixels).save(image, exif=exif)
+    for options in ({"exif": exif}, {}):
+        stored = np.where(pixels[..., 0] == 255, 2, 1).astype(np.uint8)
+        Image.fromarray(stored if options else stored.T).save(mask, **options)
+        turned, labels = load_pair(image, mask, 2, True)
+        assert turned.shape == (6, 5, 3) and (turned[:2] == 255).all() and (turned[2:] == 0).all()
+        assert (labels[:2] == 1).all() and (labels[2:] == 0).all()
+    with pytest.raises(UserError, match="mask.png: is of 5x6 pixels, its image of 6x5"):
+        load_pair(image, mask, 2, False)
+
+
 def test_a_wrong_value_is_named_through_the_pipeline(root):
     path = root / "annotations" / "training" / "04.png"
     save(path, np.full((50, 40), 3, np.uint8))
