@@ -17,10 +17,13 @@ INTERRUPTED = 130  # exit status, as shells have it: 128 and the signal's number
 class ExitOnInterrupt:
     """While a `with` block lasts, Ctrl-C ends the process with a line on standard error and `INTERRUPTED`.
 
-    Files that are being written are removed. It must be entered in the main thread.
+    Files that are being written are removed. In other threads than the main one, and on Windows, it does nothing.
     """
 
     def __enter__(self):
+        self.is_active = os.name == "posix" and threading.current_thread() is threading.main_thread()
+        if not self.is_active:
+            return self
         self.process, self.once = os.getpid(), threading.Lock()
         self.reader, self.writer = os.pipe()
         os.set_blocking(self.writer, False)
@@ -30,6 +33,8 @@ class ExitOnInterrupt:
         return self
 
     def __exit__(self, *error):
+        if not self.is_active:
+            return
         signal.signal(signal.SIGINT, self.former_handler)
         signal.set_wakeup_fd(self.former_descriptor)
         os.close(self.writer)  # which ends the thread

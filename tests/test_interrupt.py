@@ -3,13 +3,14 @@
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 from bad_input.case import CLASSIFICATION, write_good_inputs
 from helpers import PROJECT, command
 
-from src.interrupt import INTERRUPTED
+from src.interrupt import INTERRUPTED, ExitOnInterrupt
 
 SOON = 30  # seconds on a busy machine; the work that is interrupted would last longer
 BUSY = {
@@ -44,12 +45,23 @@ def test_at_once(tmp_path, work):
 
 
 def test_behind_the_block_all_is_as_before():
-    from src.interrupt import ExitOnInterrupt
-
     before = signal.getsignal(signal.SIGINT)
     with ExitOnInterrupt():
         assert signal.getsignal(signal.SIGINT) != before
     assert signal.getsignal(signal.SIGINT) == before and signal.set_wakeup_fd(-1) == -1
+
+
+def test_another_thread_is_left_alone():
+    before, entered = signal.getsignal(signal.SIGINT), []
+
+    def enter():
+        with ExitOnInterrupt():
+            entered.append(signal.getsignal(signal.SIGINT) == before)
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert entered == [True]
 
 
 @pytest.mark.parametrize("script", ["train.py", "eval.py", "export.py", "scripts/predict.py"])
