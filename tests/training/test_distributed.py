@@ -121,6 +121,39 @@ def test_training_on_two_processes(tmp_path):
     assert [(row["step"], row["images"]) for row in rows] == [("2", "5"), ("4", "5")]
 
 
+def start_node(folder, port, node):
+    """Start one of two machines with a device each, as the script does it."""
+    variables = {"MASTER_PORT": str(port), "LOG_DIR": str(folder / f"node_{node}")}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    script = ["bash", str(PROJECT / "scripts" / "run_distribute_train.sh"), str(folder / "data"), "CPU", "1"]
+    arguments = [*script, "--nodes", "2", "--node", str(node), "--master", "127.0.0.1"]
+    arguments += [str(part) for part in training_command("train.py", folder)[1:] if part not in ("--data_url", "data")]
+    arguments += ["--output_dir", str(folder / "run"), "train.epochs=1"]
+    return subprocess.Popen(arguments, env={**os.environ, **variables, "PATH": path}, stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.slow
+def test_two_machines(tmp_path):
+    """On one machine, msrun takes either for the first, and the later of their schedulers finds the port taken."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    nodes = [start_node(tmp_path, port, node) for node in (0, 1)]
+    for node in nodes:
+        node.communicate(timeout=300)
+    workers = [(tmp_path / f"node_{node}" / f"worker_{node}.log").read_text() for node in (0, 1)]
+    assert not any("Traceback" in text or "error: " in text for text in workers), workers
+    log = (tmp_path / "run" / "train.log").read_text()
+    assert "global batch 8: 2 x 4 on CPU" in log and "epoch 1/1" in log
+
+
+@pytest.mark.parametrize("extra", [["--nodes", "2", "--node", "2"], ["--nodes", "0"], ["--nodes", "two"]])
+def test_machines_that_cannot_be(tmp_path, extra):
+    script = ["bash", str(PROJECT / "scripts" / "run_distribute_train.sh"), "data", "CPU", "1", *extra]
+    result = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 2 and result.stderr.startswith("usage: ") and result.stderr.count("\n") == 1
+
+
 @pytest.mark.slow
 def test_a_resumed_run_on_two_processes_ends_like_a_whole_one(tmp_path):
     arguments = training_command("train.py", tmp_path)
