@@ -98,7 +98,11 @@ def mistakes(folder):
         "no config": ("train.py", ("--config", "x.yaml"), "x.yaml: No such file or directory"),
         "key": ("train.py", (*data, "train.epoch=3"), "unknown key 'train.epoch' (did you mean 'epochs'?)"),
         "classes": ("train.py", (*data[:4],), "has 2 classes, the network 10; --num_classes 2"),
-        "device": ("train.py", (*data, "--device_target", "Ascend"), "device_target='Ascend' is not on this machine"),
+        "device": (
+            "train.py",
+            (*data, "--device_target", "Ascend"),
+            "device_target='Ascend' cannot be used: it is not on this machine",
+        ),
         "no checkpoint": ("eval.py", ("--checkpoint_path", "no.ckpt"), "no.ckpt: no such file"),
         "misfit": (
             "eval.py",

@@ -24,7 +24,8 @@ def check_precision(level, device_target) -> None:
     try:
         ops.value_and_grad(loss, None, loss.trainable_params())(images, labels)[0].asnumpy()
     except (RuntimeError, TypeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+        lines = [line for line in str(error).splitlines() if line.strip("- ") and not line.startswith("- ")]
+        reason = lines[0].strip() if lines else type(error).__name__  # without MindSpore's rules and headings
         raise UserError(f"precision.amp={level} cannot be computed on {device_target}: {reason}; allowed: O0") from None
 
 

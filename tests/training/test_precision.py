@@ -13,7 +13,8 @@ from src.layers.sync_batch_norm import SyncBatchNorm2d, convert_batch_norm
 from src.settings import PrecisionSettings
 from src.training.precision import check_precision, mix_precision
 
-LEVELS = [level for level in get_args(get_type_hints(PrecisionSettings)["amp"]) if level != "O0"]
+ALL_LEVELS = get_args(get_type_hints(PrecisionSettings)["amp"])
+LEVELS = [level for level in ALL_LEVELS if level not in ("O0", "bf16")]  # the CPU has no convolution in bfloat16
 
 
 class Network(nn.Cell):
@@ -80,6 +81,13 @@ def test_synchronised_normalisation_stays_float32():
     mixed = mix_precision(network, "O2", "CPU").set_train(False)
     assert "Float16" not in str(mixed(x).dtype)
     assert np.abs(mixed(x).asnumpy() - expected).max() < 1e-2
+
+
+def test_bfloat16_is_refused_where_it_is_missing():
+    with pytest.raises(UserError) as error:
+        check_precision("bf16", "CPU")
+    assert str(error.value).startswith("precision.amp=bf16 cannot be computed on CPU: Select CPU")
+    assert str(error.value).endswith("; allowed: O0")
 
 
 def test_a_device_without_kernels_is_named(monkeypatch):
