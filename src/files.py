@@ -91,6 +91,16 @@ def _flush_folder(path):
         os.close(folder)
 
 
+def refuse_other_than_file(path, needed: str) -> None:
+    """Raise `UserError` if `path` is there and no file, such as a pipe: to read that might never end.
+
+    Args:
+        needed: what the file is to be, such as 'an image is'.
+    """
+    if not os.path.isfile(path) and os.path.exists(path):
+        raise UserError(f"{path}: is {'a folder' if os.path.isdir(path) else 'no file'}, {needed} needed")
+
+
 def refuse_existing(path, force: bool) -> None:
     """Raise `UserError` if the file `path` exists, unless `force` is set."""
     if os.path.exists(path) and not force:

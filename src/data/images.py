@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from src.errors import UserError, quote
+from src.files import refuse_other_than_file
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
 # of RGB in [0, 1] over ImageNet, with which published weights were trained
@@ -77,8 +78,7 @@ def load_image(path, mode="RGB", exif_rotation=False) -> Image.Image:
     Raises:
         UserError: naming the file, if it is missing or broken, or its numbers have no range of colours.
     """
-    if not os.path.isfile(path) and os.path.exists(path):  # to open a pipe might never end
-        raise UserError(f"{path}: is {'a folder' if os.path.isdir(path) else 'no file'}, an image is needed")
+    refuse_other_than_file(path, "an image is")
     try:
         with Image.open(path) as image:
             stored = str(image.tile[0][3]) if image.tile else ""

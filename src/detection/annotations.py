@@ -17,6 +17,7 @@ import numpy as np
 from src.detection.boxes import clip_boxes, to_corners
 from src.errors import UserError
 from src.fields import check
+from src.files import refuse_other_than_file
 
 SPLIT_NAMES = {"train": "train2017", "val": "val2017"}
 KEYS = {
@@ -114,8 +115,7 @@ def read_content(path) -> dict:
 
 
 def _read_json(path) -> dict:
-    if os.path.exists(path) and not os.path.isfile(path):  # to read a pipe might never end
-        raise UserError(f"{path}: is {'a folder' if os.path.isdir(path) else 'no file'}, annotations are needed")
+    refuse_other_than_file(path, "annotations are")
     try:
         content = json.loads(path.read_bytes())
     except OSError as error:

@@ -30,7 +30,7 @@ class WeightAverage(nn.Cell):
         ops.assign(self.trained, choose(finite, self.decay * self.trained + self.rest * trained, self.trained))
         if self.others is not None:
             ops.assign(self.others, choose(finite, self.decay * self.others + self.rest * others, self.others))
-        return trained[:1]
+        return trained
 
     def write_to(self, network) -> None:
         """Set the parameters of another network of the same kind to the averages."""

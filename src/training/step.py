@@ -144,7 +144,7 @@ class Gradients(nn.Cell):
 
 
 class Update(nn.Cell):
-    """Scaled gradients (L,) -> change of the weights, and of all that follows them.
+    """Scaled gradients (L,) -> count of updates tried, with the change of the weights and of all that follows them.
 
     Args:
         optimizer: `Optimizer`.
@@ -186,7 +186,7 @@ class Update(nn.Cell):
             others = None
         if self.average is not None:
             self.average(weights, others, finite)
-        return weights[:1]
+        return self.optimizer.global_step
 
 
 class GoodStatistics(nn.Cell):

@@ -21,17 +21,26 @@ CONFIG = PROJECT / "configs" / "classification" / "digits.yaml"
 OVERRIDES = ["network.name=ghostnet_1x", "data.image_size=33", "data.eval_resize=33", "data.workers=1"]
 
 
+def find_port():
+    """Find a port that nobody uses."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def search_path():
+    """The search path on which msrun finds this Python under the name `python`."""
+    return f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+
 def msrun(script, *arguments, cwd):
     """Run one of the project's scripts on two CPU processes; returns what they have printed."""
     launcher = shutil.which("msrun", path=str(Path(sys.executable).parent)) or shutil.which("msrun")
     if launcher is None:
         pytest.skip("msrun is not installed")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = find_port()
     options = ["--worker_num=2", "--local_worker_num=2", f"--master_port={port}", "--log_dir=logs", "--join=True"]
-    # msrun starts the `python` of the search path
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    environment = {**os.environ, "PATH": search_path()}
     result = subprocess.run(
         [launcher, *options, *command(script, *arguments)[1:]],
         cwd=cwd,
@@ -123,21 +132,18 @@ def test_training_on_two_processes(tmp_path):
 
 def start_node(folder, port, node):
     """Start one of two machines with a device each, as the script does it."""
-    variables = {"MASTER_PORT": str(port), "LOG_DIR": str(folder / f"node_{node}")}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    variables = {"MASTER_PORT": str(port), "LOG_DIR": str(folder / f"node_{node}"), "PATH": search_path()}
     script = ["bash", str(PROJECT / "scripts" / "run_distribute_train.sh"), str(folder / "data"), "CPU", "1"]
     arguments = [*script, "--nodes", "2", "--node", str(node), "--master", "127.0.0.1"]
     arguments += [str(part) for part in training_command("train.py", folder)[1:] if part not in ("--data_url", "data")]
     arguments += ["--output_dir", str(folder / "run"), "train.epochs=1"]
-    return subprocess.Popen(arguments, env={**os.environ, **variables, "PATH": path}, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(arguments, env={**os.environ, **variables}, stdout=subprocess.PIPE, text=True)
 
 
 @pytest.mark.slow
 def test_two_machines(tmp_path):
     """On one machine, msrun takes either for the first, and the later of their schedulers finds the port taken."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = find_port()
     nodes = [start_node(tmp_path, port, node) for node in (0, 1)]
     for node in nodes:
         node.communicate(timeout=300)
