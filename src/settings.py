@@ -136,6 +136,8 @@ class TrainSettings:
         save_every: updates between checkpoints inside an epoch; None saves at its end only.
         keep_best: checkpoints to keep, the best first.
         log_every: batches between lines of the log.
+        sink: whether MindSpore sends batches to the device ahead of the network, see `src.training.feed`; None: on all
+            but the CPU, which has no queue for them.
     """
 
     epochs: int = bounded(450, 1, MAX_EPOCHS, may_change=True)
@@ -147,6 +149,7 @@ class TrainSettings:
     save_every: Optional[int] = bounded(None, 1, MAX_UPDATES, may_change=True)
     keep_best: int = bounded(1, 1, MAX_EPOCHS, may_change=True)
     log_every: int = bounded(100, 1, MAX_UPDATES, may_change=True)
+    sink: Optional[bool] = changeable(None)
 
 
 @dataclass(frozen=True)

@@ -159,9 +159,11 @@ def call_here(script, *arguments, cwd):
 
 
 def read_epochs(pipeline, epochs=1):
-    """Read whole epochs of a mindspore.dataset pipeline: for each the list of its batches, tuples of arrays."""
-    iterator = pipeline.create_tuple_iterator(num_epochs=epochs, output_numpy=True)
-    return [list(map(tuple, iterator)) for _ in range(epochs)]
+    """Read the pass of a pipeline over whole epochs: for each the list of its batches, tuples of arrays."""
+    batches = list(map(tuple, pipeline.create_tuple_iterator(num_epochs=1, output_numpy=True)))
+    size, rest = divmod(len(batches), epochs)
+    assert rest == 0
+    return [batches[start : start + size] for start in range(0, len(batches), size)]
 
 
 def are_equal(batches, others):

@@ -13,7 +13,7 @@ class Dataset:
     """What `Task.build_dataset` returns.
 
     Attributes:
-        sampler: `EpochSampler` of this process, from the first epoch on.
+        sampler: `EpochSampler` of this process, of the first epoch.
         batch_size: samples in a batch of this process.
         build: function from an `EpochSampler` to a mindspore.dataset pipeline.
         records: what the index in a sample's key counts: files, or annotated images.
@@ -35,16 +35,17 @@ class Dataset:
         """Number of batches of an epoch on this process."""
         return -(-len(self.sampler) // self.batch_size)
 
-    def pipeline(self, first_epoch: int = 0, first_batch: int = 0):
-        """Build a mindspore.dataset pipeline.
+    def pipeline(self, first_epoch: int = 0, first_batch: int = 0, epochs: int = 1):
+        """Build a mindspore.dataset pipeline, which gives the batches of all its epochs in one pass.
 
         Args:
-            first_epoch: number of the first pass.
-            first_batch: how many batches the first pass leaves out at its beginning.
+            first_epoch: number of the epoch to begin with.
+            first_batch: how many batches that epoch leaves out at its beginning.
+            epochs: how many, the first one counted; more than one are for training, whose batches are all whole.
 
         Raises:
             UserError: if the epoch has no batch behind these.
         """
         if not 0 <= first_batch < self.batches:
             raise UserError(f"an epoch has {self.batches} batches, none behind {first_batch}")
-        return self.build(self.sampler.starting_at(first_epoch, first_batch * self.batch_size))
+        return self.build(self.sampler.starting_at(first_epoch, first_batch * self.batch_size, epochs))

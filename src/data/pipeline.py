@@ -18,7 +18,7 @@ PREFETCHED = 2  # batches that each worker may be ahead of the network; MindSpor
 
 
 class Batches:
-    """Endless source of batches from an `EpochSampler`; the last of a pass may be short.
+    """Source of batches from an `EpochSampler`; the last of a pass may be short.
 
     Each is (keys int64 (B, 2), entries (B, ...)).
     """
@@ -108,7 +108,7 @@ def build_batches(sampler, load, columns, batch_size, settings, batch_transforms
     """Build a pipeline of batches, the first column of which is the image, float32 (B, 3, H, W), normalised.
 
     Args:
-        sampler: `EpochSampler`. The last batch of an epoch may be short.
+        sampler: `EpochSampler`. The last batch may be short.
         load: (key, entry) -> (image uint8 (H, W, 3) of fixed size, other columns); see `NamedErrors` for `source`.
         columns: names of what `load` gives.
         batch_size: of this process.

@@ -11,7 +11,7 @@ from src.errors import UserError
 
 @dataclass(eq=False)
 class EpochSampler:
-    """Endless source of (key, entry), where key is (epoch, index); each pass over it is the next epoch.
+    """Source of (key, entry), where key is (epoch, index); each pass over it gives the same.
 
     Attributes:
         entries: (N, ...), an entry a sample, such as its class.
@@ -19,8 +19,9 @@ class EpochSampler:
         shuffle: whether the order is random.
         rank, ranks: this process takes every `ranks`-th sample, beginning at `rank`.
         count: how many each process takes; None: all of its own, which may differ by one between processes.
-        first_epoch: number of the first pass.
-        skip: how many of this process's samples the first pass leaves out at its beginning.
+        first_epoch: number of the epoch that a pass begins with.
+        skip: how many of this process's samples that epoch leaves out at its beginning.
+        epochs: how many a pass goes through.
     """
 
     entries: Any
@@ -31,29 +32,28 @@ class EpochSampler:
     count: Any = None
     first_epoch: int = 0
     skip: int = 0
+    epochs: int = 1
 
     def __post_init__(self):
         if self.count is None:
             self.count = len(range(self.rank, len(self.entries), self.ranks))
-        self._next_epoch = self.first_epoch
 
-    def starting_at(self, epoch: int, skip: int):
-        """Make a sampler that begins with an epoch, without that epoch's first `skip` samples."""
-        return dataclasses.replace(self, first_epoch=epoch, skip=skip)
+    def starting_at(self, epoch: int, skip: int, epochs: int):
+        """Make a sampler of some epochs from one on, without that one's first `skip` samples."""
+        return dataclasses.replace(self, first_epoch=epoch, skip=skip, epochs=epochs)
 
     def __len__(self):
-        """Count the samples of the first pass."""
-        return self.count - self.skip
+        """Count the samples of a pass."""
+        return self.epochs * self.count - self.skip
 
     def __iter__(self):
-        epoch = self._next_epoch
-        self._next_epoch += 1
-        order = np.arange(len(self.entries))
-        if self.shuffle:
-            np.random.default_rng((self.seed, epoch)).shuffle(order)
-        skip = self.skip if epoch == self.first_epoch else 0
-        for index in order[self.rank :: self.ranks][skip : self.count]:
-            yield np.array((epoch, index), np.int64), self.entries[index]
+        for epoch in range(self.first_epoch, self.first_epoch + self.epochs):
+            order = np.arange(len(self.entries))
+            if self.shuffle:
+                np.random.default_rng((self.seed, epoch)).shuffle(order)
+            skip = self.skip if epoch == self.first_epoch else 0
+            for index in order[self.rank :: self.ranks][skip : self.count]:
+                yield np.array((epoch, index), np.int64), self.entries[index]
 
 
 def evaluation_sampler(entries, source, ranks) -> EpochSampler:

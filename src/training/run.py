@@ -6,6 +6,7 @@ import numpy as np
 from tqdm import tqdm
 
 from src.inference.finite import FiniteNetwork
+from src.training.feed import feed_batches
 from src.training.progress import Progress, StopSignals, format_row
 from src.weights.files import save_weights
 
@@ -28,15 +29,14 @@ def train(run, folder, val_data) -> bool:
         KeyboardInterrupt: on a second signal, or with several processes on the first.
     """
     history, progress = run.history, Progress(run, folder)
-    batches = stream_batches(run)
-    with StopSignals(run.ranks) as signals:
+    with feed_batches(run) as train_on_next, StopSignals(run.ranks) as signals:
         while history.epoch < run.epochs and not signals.requested:
             run.train_step.set_train()  # an evaluation has left the network in its own mode
             progress.start_epoch()
             while not history.is_epoch_complete and not (signals.requested and is_update_whole(run)):
                 stop = next_stop(run) if progress.is_timed else history.batch + 1
                 with signals.compiling():
-                    losses = run_batches(run, batches, stop, progress.bar, signals)
+                    losses = run_batches(run, train_on_next, stop, progress.bar, signals)
                 progress.record(losses)
                 if history.batch % run.config.train.log_every == 0 and not history.is_epoch_complete:
                     progress.report()
@@ -59,24 +59,12 @@ def train(run, folder, val_data) -> bool:
     return history.epoch >= run.epochs
 
 
-def stream_batches(run):
-    """Yield the columns of each batch from where the history stands to the end of the run."""
-    epoch, batch = run.history.epoch, run.history.batch
-    if batch > 0:  # the rest of a broken epoch
-        yield from run.train_data.pipeline(epoch, batch).create_tuple_iterator(num_epochs=1)
-        epoch += 1
-    if epoch < run.epochs:
-        iterator = run.train_data.pipeline(epoch).create_tuple_iterator(num_epochs=run.epochs - epoch)
-        for _ in range(epoch, run.epochs):
-            yield from iterator
-
-
-def run_batches(run, batches, stop, bar, signals) -> list:
+def run_batches(run, train_on_next, stop, bar, signals) -> list:
     """Train on batches until `stop` of the epoch are done, or until a signal has come and an update is whole.
 
     Args:
         run: `Run`.
-        batches: iterator over the columns of batches.
+        train_on_next: see `feed_batches`.
         stop: number of batches in the epoch.
         bar: progress bar, in images.
         signals: `StopSignals`.
@@ -86,7 +74,7 @@ def run_batches(run, batches, stop, bar, signals) -> list:
     """
     losses = []
     while run.history.batch < stop:
-        losses.append(run.train_step(*next(batches)))
+        losses.append(train_on_next())
         run.history.batch += 1
         bar.update(run.images_per_batch)
         if signals.requested and is_update_whole(run):

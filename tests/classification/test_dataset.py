@@ -6,7 +6,7 @@ import os
 import mindspore.dataset as ds
 import numpy as np
 import pytest
-from helpers import reference, shared_data
+from helpers import read_epochs, reference, shared_data
 from mindspore.dataset import vision
 from PIL import Image
 
@@ -78,10 +78,9 @@ def test_epochs_shuffle_anew_and_repeat_from_the_seed(folder):
     _, paths, labels, _ = list_class_folders(folder, ())
 
     def epochs(workers, first_epoch=0, count=3):
-        sampler = EpochSampler(labels, seed=5, shuffle=True, rank=0, ranks=1, first_epoch=first_epoch)
+        sampler = EpochSampler(labels, seed=5, shuffle=True, rank=0, ranks=1, first_epoch=first_epoch, epochs=count)
         pipeline = batches_of(sampler, LoadImage(paths, CROP, 5, None, False), 11, workers=workers)
-        iterator = pipeline.create_tuple_iterator(num_epochs=count, output_numpy=True)
-        return [[levels(images) for images, _, _ in iterator] for _ in range(count)]
+        return [[levels(images) for images, _, _ in epoch] for epoch in read_epochs(pipeline, count)]
 
     first = epochs(1)
     assert first[0] != first[1] != first[2]

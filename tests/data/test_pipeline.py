@@ -36,16 +36,15 @@ def add_to_entries(images, entries, keys):
 
 @pytest.mark.parametrize("options", [{"workers": 1}, {"workers": 2}, {"worker_processes": True}], ids=str)
 def test_batches(options):
-    sampler = in_order(np.arange(COUNT, dtype=np.float32)).starting_at(3, 0)
+    sampler = in_order(np.arange(COUNT, dtype=np.float32)).starting_at(3, 0, 1)
     settings = PipelineSettings(mean=MEAN, std=STD, **options)
     dataset = build_batches(sampler, load, COLUMNS, BATCH, settings, [add_to_entries])
     assert dataset.get_dataset_size() == 3
-    iterator = dataset.create_tuple_iterator(num_epochs=2, output_numpy=True)
-    for epoch in (3, 4):
-        batches = list(iterator)
+    for _ in range(2):
+        batches = list(dataset.create_tuple_iterator(num_epochs=1, output_numpy=True))
         assert [len(images) for images, _, _ in batches] == [4, 4, 3]
         images, entries, keys = (np.concatenate(column) for column in zip(*batches))
-        assert keys.tolist() == [[epoch, index] for index in range(COUNT)]
+        assert keys.tolist() == [[3, index] for index in range(COUNT)]
         assert images.shape == (COUNT, 3, 5, 6) and images.dtype == np.float32
         levels = 10 * np.arange(COUNT) / 255
         for channel, (mean, std) in enumerate(zip(MEAN, STD)):

@@ -10,7 +10,7 @@ from src.settings import TrainSettings
 
 
 def indices(sampler):
-    """The samples of the next pass."""
+    """The samples of a pass."""
     return [int(key[1]) for key, _ in sampler]
 
 
@@ -18,12 +18,12 @@ def test_passes_begin_where_they_should_and_have_their_length():
     labels = np.arange(20, dtype=np.int32)
     options = {"seed": 1, "shuffle": True, "rank": 1, "ranks": 3}
     whole = EpochSampler(labels, **options)
-    first, second = indices(whole), indices(whole)
+    first, second = indices(whole), indices(whole.starting_at(1, 0, 1))
     assert first != second and len(whole) == len(first) == 7  # of 7, 7 and 6
-    short = EpochSampler(labels, **options, count=6, skip=2)
-    assert len(short) == 4
-    assert indices(short) == first[2:6]
-    assert indices(short) == second[:6]  # `skip` is for the first pass only
+    assert indices(whole) == first  # a pass changes nothing
+    short = EpochSampler(labels, **options, count=6, skip=2, epochs=2)
+    assert len(short) == 10
+    assert indices(short) == first[2:6] + second[:6]  # `skip` is for the first epoch only
     epochs = [key[0] for key, label in EpochSampler(labels, **options, first_epoch=5) if label == labels[key[1]]]
     assert epochs == [5] * 7
 
@@ -32,15 +32,11 @@ def test_a_sampler_can_begin_again_elsewhere():
     def build():
         return training_sampler(np.arange(23), "test", TrainSettings(batch_size=4), 1, Ranks(1, 2))
 
-    passes = build()
-    epochs = [indices(passes) for _ in range(3)]
-    assert [len(epoch) for epoch in epochs] == [8, 8, 8]
-    used = build()
-    indices(used)
-    later = used.starting_at(1, 3)
-    assert len(later) == 5
-    assert [indices(later), indices(later)] == [epochs[1][3:], epochs[2]]
-    assert indices(used) == epochs[1]  # it goes on as before
+    whole = indices(build().starting_at(0, 0, 3))
+    assert len(whole) == len(build().starting_at(0, 0, 3)) == 24
+    later = build().starting_at(1, 3, 2)
+    assert len(later) == 13
+    assert indices(later) == whole[11:]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])

@@ -40,7 +40,7 @@ def test_training_batches(root):
 def test_every_pipeline_of_a_dataset_gives_the_same(root):
     """Also one from within an epoch, and with another number of workers; repetitions in an epoch differ."""
     dataset = training(root)
-    first, second = read_epochs(dataset.pipeline(), 2)
+    first, second = read_epochs(dataset.pipeline(epochs=2), 2)
     assert not are_equal(first, second)
     images = np.concatenate([images for images, _, _ in first])
     assert len({image.tobytes() for image in images}) > IMAGES * REPEAT - 3

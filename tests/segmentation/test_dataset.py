@@ -54,7 +54,7 @@ def build(root, split="train", ranks=ALONE, **settings):
 
 def read(dataset, epochs=1):
     """Whole epochs from a new pipeline of a `Dataset`."""
-    batches = read_epochs(dataset.pipeline(), epochs)
+    batches = read_epochs(dataset.pipeline(epochs=epochs), epochs)
     assert [len(epoch) for epoch in batches] == [dataset.batches] * epochs
     return batches
 
