@@ -1,5 +1,6 @@
 """The network against timm's and PyTorch's, with random batch normalisation."""
 
+import importlib
 import json
 
 import mindspore
@@ -8,6 +9,7 @@ import pytest
 from helpers import PROJECT, copy_weights, normal, random_timm, reference
 from mindspore import Tensor, nn, ops
 
+from src.errors import UserError
 from src.ghostnetv2 import create_network
 from src.weights.names import TIMM_NAMES, to_pytorch_name
 
@@ -155,3 +157,12 @@ def test_too_small_an_input_says_so(mode):
     network = create_network("ghostnetv2_1x")
     with pytest.raises(ValueError, match="input is 32x64 pixels, GhostNetV2 needs at least 33x33"):
         network(Tensor(normal(1, 3, 32, 64)))
+
+
+def test_mindspore_hub_finds_the_networks(pynative):
+    """As MindSpore Hub calls the file: the module by its name, `create_network` with the name of a network first."""
+    hub = importlib.import_module("mindspore_hub_conf")
+    network = hub.create_network("ghostnet_1x", num_classes=7)
+    assert network.set_train(False)(Tensor(normal(1, 3, 33, 33))).shape == (1, 7)
+    with pytest.raises(UserError, match="^network: .resnet. "):
+        hub.create_network("resnet")

@@ -15,7 +15,7 @@ LAYERS = (
     ("classification", "detection", "segmentation"),
     ("tasks",),
     ("command_line",),
-    ("train", "eval", "export.py", "scripts"),
+    ("train", "eval", "export.py", "scripts", "mindspore_hub_conf"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 TASKS = ("classification", "detection", "segmentation")
