@@ -9,7 +9,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from src.command_line import add_weights, build_parser, read_config, run, start_runtime
 from src.data.images import describe_others, find_images
 from src.errors import UserError
+from src.inference.arrays import ArrayNetwork
 from src.inference.loading import cache_graphs, load_network
+from src.inference.prediction import ResultFiles, predict_images
 from src.tasks import create_task
 
 EXIF_ROTATION = "data.exif_rotation"
@@ -20,6 +22,8 @@ def parse_arguments():
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="images, or folders of images")
     add_weights(parser)
     parser.add_argument("--output_dir", metavar="DIR", help="folder for drawings, for tasks that draw")
+    parser.add_argument("--csv", metavar="FILE", help="table to write, a row for each finding; new file")
+    parser.add_argument("--json", metavar="FILE", help="the same as JSON; new file")
     parser.add_argument(
         "--set", nargs="*", default=[], metavar="section.key=value", help="settings to change; as well at the end"
     )
@@ -54,6 +58,7 @@ def list_images(names):
 def main():
     arguments = parse_arguments()
     arguments.overrides.insert(0, f"{EXIF_ROTATION}=true")  # photographs are seen as people see them, unless told not
+    results = ResultFiles(arguments.csv, arguments.json)
     config = read_config(arguments, arguments.checkpoint_path)
     paths, notes = list_images(arguments.images)
     runtime = start_runtime(config, training=False)
@@ -62,8 +67,11 @@ def main():
     network = cache_graphs(network, config, runtime.device_target)
     for line in (loaded, *notes):
         print(line)
-    for line in task.predict(network, paths, arguments.output_dir):
-        print(line)
+    predictor = task.build_predictor(ArrayNetwork(network))
+    for prediction in predict_images(predictor, paths, arguments.output_dir):
+        print(*prediction.lines, sep="\n", flush=True)
+        results.add(prediction)
+    results.write()
 
 
 if __name__ == "__main__":

@@ -9,10 +9,11 @@ from typing import Literal, NamedTuple, Optional, Tuple
 
 from src.errors import UserError
 from src.fields import bounded, check_fields
-from src.layers.blocks import round_channels
+from src.layers.channels import round_channels
 
 IMAGENET_CLASSES = 1000
 STEM_CHANNELS, STEM_STRIDE = 16, 2
+MIN_INPUT_SIZE = 33  # pixels; below it the maps at stride 32 are 1x1 and the 2x2 pooling of DFC has no input
 OutputStride = Literal[8, 16, 32]  # of the whole network
 
 BLOCKS = (

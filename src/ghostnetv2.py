@@ -13,7 +13,15 @@ from typing import Literal
 
 from mindspore import nn, ops
 
-from src.architecture import BLOCKS, IMAGENET_CLASSES, STEM_STRIDE, VARIANTS, NetworkOptions, plan_blocks
+from src.architecture import (
+    BLOCKS,
+    IMAGENET_CLASSES,
+    MIN_INPUT_SIZE,
+    STEM_STRIDE,
+    VARIANTS,
+    NetworkOptions,
+    plan_blocks,
+)
 from src.errors import UserError
 from src.fields import check
 from src.layers.blocks import (
@@ -29,7 +37,6 @@ from src.layers.dropout import Dropout
 
 IN_CHANNELS = 3
 HEAD_CHANNELS = 1280
-MIN_INPUT_SIZE = 33  # pixels; below it the maps at stride 32 are 1x1 and the 2x2 pooling of DFC has no input
 FIRST_DFC_BLOCK = 2  # the first two blocks, at high resolution, have no DFC attention (paper, section 4.1)
 FIRST_FEATURE_STRIDE = 4  # maps of smaller strides are not handed out
 

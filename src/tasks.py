@@ -82,17 +82,11 @@ class Task(Protocol):
     def class_names(self):
         """Give the names of the classes for people, a tuple in index order."""
 
-    def predict(self, network, paths, output_dir=None):
-        """Yield lines of text about images.
+    def prediction_options(self):
+        """Give what a prediction depends on besides the network: a dataclass of plain values."""
 
-        Args:
-            network: as for `evaluate`.
-            paths: image files.
-            output_dir: folder for drawings, if the task draws any; None draws none.
-
-        Raises:
-            UserError: if a file is missing or no whole image.
-        """
+    def build_predictor(self, network):
+        """Build what `src.inference.prediction.predict_images` takes, of a network that is called with arrays."""
 
 
 def create_task(config) -> Task:

@@ -10,7 +10,7 @@ from src import ghostnetv2
 from src.architecture import BLOCKS, VARIANTS, NetworkOptions, plan_blocks
 from src.config import load_config
 from src.errors import UserError
-from src.layers.blocks import round_channels
+from src.layers.channels import round_channels
 from src.tasks import SCHEMAS
 
 WRONG = [

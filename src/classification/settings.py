@@ -3,12 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Literal, Optional, Tuple
 
-from src.architecture import IMAGENET_CLASSES, NetworkOptions
+from src.architecture import IMAGENET_CLASSES, MIN_INPUT_SIZE, NetworkOptions
 from src.classification.rand_augment import parse_policy
 from src.data.settings import MAX_CLASSES, MAX_IMAGE_SIZE, MAX_INPUT_SIZE, PipelineSettings
 from src.errors import UserError
 from src.fields import bounded, changeable, check_rising
-from src.ghostnetv2 import MIN_INPUT_SIZE
 from src.runtime import check_memory
 from src.settings import BackboneSettings, Config
 

@@ -1,25 +1,24 @@
 """Classification as a task: what the entry points and the training loop need to know about it."""
 
+import dataclasses
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-from mindspore import Tensor
-from scipy.special import softmax
-
+from src.classification.center_crop import CenterCrop
 from src.classification.dataset import LoadImage, SkipBroken, find_split, list_class_folders
 from src.classification.imagenet import load_classes, read_labels
 from src.classification.loss import ClassificationLoss
-from src.classification.metrics import TOP, ClassificationMetrics
+from src.classification.metrics import ClassificationMetrics
+from src.classification.predictor import ClassificationOptions, ClassificationPredictor
 from src.classification.rand_augment import RandAugment
 from src.classification.random_erasing import RandomErasing
 from src.classification.settings import ClassificationConfig
-from src.classification.transforms import CenterCrop, ClassificationAugmentation, MindSporeCenterCrop
+from src.classification.transforms import ClassificationAugmentation, MindSporeCenterCrop
 from src.data.dataset import Dataset
-from src.data.images import describe_others, find_images, load_image, normalise
+from src.data.images import describe_others, find_images
 from src.data.pipeline import build_batches
 from src.data.sampler import evaluation_sampler, training_sampler
-from src.errors import UserError, quote
+from src.errors import UserError
 from src.export.export import ExportSignature
 from src.ghostnetv2 import create_network
 from src.inference.evaluation import evaluate_batches
@@ -157,20 +156,12 @@ class ClassificationTask:
         """Give the network as it is."""
         return network
 
-    def predict(self, network, paths, output_dir=None):
-        """Yield a line an image, then one line for each of its five most probable classes.
+    def prediction_options(self) -> ClassificationOptions:
+        """Give what a prediction depends on besides the network."""
+        data = self.config.data
+        names = [item.name for item in dataclasses.fields(ClassificationOptions) if item.name != "class_names"]
+        return ClassificationOptions(self.class_names(), **{name: getattr(data, name) for name in names})
 
-        Args:
-            network: from `build_evaluation_network`, or exported.
-            paths: image files.
-            output_dir: not used, this task draws nothing.
-        """
-        data, names, transform = self.config.data, self.class_names(), self.build_transform(training=False)
-        network.set_train(False)
-        for path in paths:
-            pixels = np.asarray(transform(load_image(path, exif_rotation=data.exif_rotation)))
-            image = normalise(pixels[None], data.mean, data.std)
-            probabilities = softmax(network(Tensor(image)).asnumpy()[0].astype(np.float64))
-            yield quote(path)
-            for index in np.argsort(-probabilities, kind="stable")[:TOP]:
-                yield f"  {probabilities[index]:7.2%}  {names[index]}"
+    def build_predictor(self, network):
+        """Build what predicts images, see `ClassificationPredictor`."""
+        return ClassificationPredictor(network, self.prediction_options(), self.build_transform(training=False))

@@ -6,25 +6,10 @@ import numpy as np
 from mindspore.dataset import vision
 from PIL import Image, ImageEnhance
 
-RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+from src.classification.center_crop import RESAMPLING
+
 MINDSPORE_RESAMPLING = {"bilinear": vision.Inter.LINEAR, "bicubic": vision.Inter.BICUBIC}
 CROP_ATTEMPTS = 10
-
-
-class CenterCrop:
-    """Resize the shorter side to `resize` pixels, crop the central `size` x `size`. Uses no randomness."""
-
-    def __init__(self, size, resize, interpolation):
-        self.size, self.resize, self.resampling = size, resize, RESAMPLING[interpolation]
-
-    def __call__(self, image, generator=None):
-        width, height = image.size
-        short = min(width, height)
-        scaled = (int(self.resize * width / short), int(self.resize * height / short))
-        if scaled != image.size:
-            image = image.resize(scaled, self.resampling)
-        left, top = (round((side - self.size) / 2) for side in image.size)
-        return image.crop((left, top, left + self.size, top + self.size))
 
 
 class MindSporeCenterCrop:

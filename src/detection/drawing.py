@@ -1,8 +1,8 @@
 """Detections drawn on an image: boxes with class names and scores, one colour a class."""
 
-from PIL import ImageDraw, ImageFont
+from PIL import ImageDraw
 
-from src.drawing import FONT
+from src.drawing import load_font
 
 LINE_SHARE, TEXT_SHARE = 1 / 250, 1 / 32  # width of lines and height of texts, of the image's shorter side
 MIN_LINE, MIN_TEXT = 1, 10  # pixels
@@ -20,7 +20,7 @@ def draw_detections(image, boxes, texts, colours):
     """
     side = min(image.size)
     line, height = max(MIN_LINE, round(side * LINE_SHARE)), max(MIN_TEXT, round(side * TEXT_SHARE))
-    font, draw = ImageFont.truetype(str(FONT), height), ImageDraw.Draw(image)
+    font, draw = load_font(height), ImageDraw.Draw(image)
     for box, text, colour in reversed(list(zip(boxes, texts, colours))):
         colour = tuple(int(part) for part in colour)
         draw.rectangle(tuple(box), outline=colour, width=line)

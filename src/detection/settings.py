@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal, Tuple
 
+from src.architecture import MIN_INPUT_SIZE
 from src.data.photometric import PhotometricOptions
 from src.data.settings import MAX_IMAGE_SIZE, MAX_INPUT_SIZE, PipelineSettings
 from src.detection.anchors import ANCHORS, ANCHORS_PER_CELL, STRIDES
@@ -11,7 +12,6 @@ from src.detection.postprocess import DetectionLimits
 from src.detection.yolov3 import BOX_OUTPUTS
 from src.errors import UserError
 from src.fields import bounded, changeable, check_rising
-from src.ghostnetv2 import MIN_INPUT_SIZE
 from src.runtime import check_memory
 from src.settings import MAX_BATCH_SIZE, BackboneSettings, Config
 

@@ -1,27 +1,23 @@
 """Detection as a task: what the entry points and the training loop need to know about it."""
 
+import dataclasses
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from mindspore import Tensor
 
 from src.data.dataset import Dataset
-from src.data.images import load_image, normalise
 from src.data.pipeline import build_batches
 from src.data.sampler import evaluation_sampler, training_sampler
 from src.detection.annotations import Annotations, read_annotations
-from src.detection.boxes import clip_boxes
 from src.detection.dataset import LoadEvaluationImage, LoadTrainingImage, check_box_counts, choose_training_images
-from src.detection.drawing import draw_detections
 from src.detection.loss import YOLOv3Loss
 from src.detection.metrics import DetectionMetrics
-from src.detection.postprocess import select_detections
+from src.detection.predictor import DetectionOptions, DetectionPredictor
 from src.detection.settings import DetectionConfig
-from src.detection.transforms import DetectionAugmentation, whole_view
+from src.detection.transforms import DetectionAugmentation
 from src.detection.yolov3 import WithDecoding, YOLOv3
-from src.drawing import DrawingFolder, palette
-from src.errors import UserError, quote
+from src.errors import UserError
 from src.export.export import ExportSignature
 from src.ghostnetv2 import create_network
 from src.inference.evaluation import evaluate_batches
@@ -111,12 +107,12 @@ class DetectionTask:
             output_dir: folder for `detections.json` and `per_class.csv`; None writes neither.
         """
         annotations = dataset.records
-        metrics = DetectionMetrics(annotations)
+        metrics, predictor = DetectionMetrics(annotations), self.build_predictor(None)
 
         def update(outputs, keys):
             for index, *predictions in zip(keys[:, 1], *outputs):
                 image = annotations.images[index]
-                metrics.update(index, *self.select(predictions, image.width, image.height))
+                metrics.update(index, *predictor.select(predictions, image.width, image.height))
 
         speed = evaluate_batches(network, dataset, update)
         metrics.gather(dataset.ranks)
@@ -124,26 +120,6 @@ class DetectionTask:
         if output_dir:
             metrics.write_reports(Path(output_dir), rows)
         return {**result, "images_per_second": speed}
-
-    def select(self, predictions, width, height):
-        """Select the detections of one image.
-
-        Args:
-            predictions: boxes (A, 4), objectness (A,) and class scores (A, classes), as `WithDecoding` gives them.
-            width, height: of the image.
-
-        Returns:
-            boxes (D, 4), xyxy in the image's pixels and inside it, scores (D,), labels (D,).
-
-        Raises:
-            UserError: if the predictions are for another number of classes.
-        """
-        given, num_classes = predictions[-1].shape[-1], self.config.network.num_classes
-        if given != num_classes:
-            raise UserError(f"the network gives {given} classes, the settings say {num_classes}; --num_classes {given}")
-        boxes, scores, labels = select_detections(*predictions, self.config.inference)
-        boxes = whole_view(width, height, self.config.data.image_size).to_image(boxes)
-        return clip_boxes(boxes, (0, 0, width, height)), scores, labels
 
     def export_signature(self) -> ExportSignature:
         """Describe the exported file; its boxes are decoded for one size of the input."""
@@ -154,33 +130,14 @@ class DetectionTask:
         """Build what `build_evaluation_network` does."""
         return self.build_evaluation_network(network)
 
-    def predict(self, network, paths, output_dir=None):
-        """Yield a line an image, then one for each detection: score, class, and corners in the image's pixels.
+    def prediction_options(self) -> DetectionOptions:
+        """Give what a prediction depends on besides the network."""
+        data, limits = self.config.data, dataclasses.asdict(self.config.inference)
+        drawn_score = limits.pop("drawn_score")
+        names = ("mean", "std", "mean_colour", "exif_rotation", "image_size")
+        given = {name: getattr(data, name) for name in names}
+        return DetectionOptions(self.class_names(), **given, limits=limits, drawn_score=drawn_score)
 
-        Args:
-            network: from `build_evaluation_network`, or exported.
-            paths: image files.
-            output_dir: folder for the images with the boxes drawn on them, as PNG; None draws none.
-        """
-        names, drawings = self.class_names(), DrawingFolder(output_dir)
-        network.set_train(False)
-        for path in paths:
-            image = load_image(path, exif_rotation=self.config.data.exif_rotation)
-            boxes, scores, labels = self.detect(network, image)
-            shown = scores >= self.config.inference.drawn_score
-            boxes, scores, labels = boxes[shown], scores[shown], labels[shown]
-            yield f"{quote(path)}: {len(scores)} detected"
-            for box, score, label in zip(boxes, scores, labels):
-                yield f"  {score:7.2%}  {names[label]}  {' '.join(f'{side:.1f}' for side in box)}"
-            if output_dir:
-                texts = [f"{names[label]} {score:.0%}" for label, score in zip(labels, scores)]
-                draw_detections(image, boxes, texts, palette(len(names))[labels])
-                yield drawings.save(image, path)
-
-    def detect(self, network, image):
-        """Find the objects in a PIL image; the result is that of `select`."""
-        data = self.config.data
-        pixels = whole_view(*image.size, data.image_size).read(image, data.mean_colour)
-        batch = normalise(pixels[None], data.mean, data.std)
-        predictions = [output.asnumpy()[0] for output in network(Tensor(batch))]
-        return self.select(predictions, *image.size)
+    def build_predictor(self, network):
+        """Build what predicts images, see `DetectionPredictor`."""
+        return DetectionPredictor(network, self.prediction_options())

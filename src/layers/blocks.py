@@ -7,14 +7,9 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore.common.initializer import HeUniform, Uniform
 
-CHANNEL_DIVISOR = 4
+from src.layers.channels import round_channels
+
 SE_RATIO = 0.25  # channels inside squeeze-and-excitation over those outside
-
-
-def round_channels(channels: float) -> int:
-    """Round to the nearest multiple of `CHANNEL_DIVISOR`, one step further up where that loses more than 10 %."""
-    rounded = max(CHANNEL_DIVISOR, int(channels + CHANNEL_DIVISOR / 2) // CHANNEL_DIVISOR * CHANNEL_DIVISOR)
-    return rounded + CHANNEL_DIVISOR if rounded < 0.9 * channels else rounded
 
 
 class DilatedConvolution(nn.Conv2d):

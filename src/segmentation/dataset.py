@@ -13,7 +13,7 @@ import numpy as np
 
 from src.data.images import find_images, load_image
 from src.errors import UserError
-from src.segmentation.loss import IGNORED
+from src.segmentation.transforms import IGNORED
 
 SPLIT_FOLDERS = {"train": "training", "val": "validation"}
 

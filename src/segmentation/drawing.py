@@ -1,8 +1,8 @@
 """Predicted classes as a colour overlay with a legend."""
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from src.drawing import FONT, palette
+from src.drawing import load_font, palette
 
 OPACITY = 0.55  # of the colours over the image
 FONT_SIZE, LINE_HEIGHT, MARGIN = 14, 20, 8  # pixels of the legend
@@ -22,7 +22,7 @@ def draw_overlay(image, classes, shown, names):
     """
     colours = palette(len(names))
     mixed = Image.blend(Image.fromarray(image), Image.fromarray(colours[classes]), OPACITY)
-    font = ImageFont.truetype(str(FONT), FONT_SIZE)
+    font = load_font(FONT_SIZE)
     text_left = mixed.width + MARGIN + LINE_HEIGHT
     width = text_left + max(int(font.getlength(names[index])) for index in shown) + 2 * MARGIN
     canvas = Image.new("RGB", (width, max(mixed.height, len(shown) * LINE_HEIGHT + MARGIN)), "white")

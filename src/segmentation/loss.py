@@ -4,8 +4,7 @@ import mindspore
 from mindspore import nn, ops
 
 from src.layers.blocks import resize
-
-IGNORED = 255  # label of pixels that do not count
+from src.segmentation.transforms import IGNORED
 
 
 def pixel_cross_entropy(logits, labels, average):

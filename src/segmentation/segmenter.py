@@ -10,12 +10,11 @@ Decisions, where published evaluations differ:
 """
 
 import numpy as np
-from mindspore import Tensor
-from scipy.special import softmax
 
+from src.architecture import MIN_INPUT_SIZE
 from src.data.images import normalise
 from src.errors import UserError
-from src.ghostnetv2 import MIN_INPUT_SIZE
+from src.inference.prediction import softmax
 from src.segmentation.transforms import fit_size, resize_image
 
 STRIP_VALUES = 2**23  # of float32, in a strip of rows: 32 MiB
@@ -25,8 +24,8 @@ class Segmenter:
     """Image uint8 (H, W, 3) -> classes uint8, (H, W) or another size.
 
     Args:
-        network: images (N, 3, h, w) -> logits (N, num_classes, h', w'); with an attribute `input_size`, for images of
-            that (height, width) alone.
+        network: array (N, 3, h, w) -> [logits (N, num_classes, h', w')]; its attribute `input_size` is the (height,
+            width) that it was made for, None for any.
         num_classes: of the logits.
         data: `DataSettings` of segmentation: normalisation and the size that an image must fit into.
         evaluation: `SegmentationEvaluationSettings`: scales whose probabilities are averaged, the mirrored image, the
@@ -38,13 +37,12 @@ class Segmenter:
 
     def __init__(self, network, num_classes, data, evaluation):
         self.network, self.num_classes, self.data, self.evaluation = network, num_classes, data, evaluation
-        self.fixed_size = getattr(network, "input_size", None)
+        self.fixed_size = network.input_size
         scales = evaluation.scales
         if self.fixed_size and tuple(scales) != (1.0,):
             raise UserError(
                 f"evaluation.scales: an exported file has one input size, {list(scales)} needs a checkpoint"
             )
-        network.set_train(False)
 
     def __call__(self, image, size=None):
         maps = []
@@ -67,7 +65,7 @@ class Segmenter:
 
     def logits(self, batch):
         """Compute the logits (num_classes, h, w) of one image (1, 3, H, W)."""
-        logits = self.network(Tensor(np.ascontiguousarray(batch))).asnumpy()[0]
+        logits = self.network(np.ascontiguousarray(batch))[0][0]
         if logits.ndim != 3:
             raise UserError(f"the network gives logits {logits.shape} for an image, not (classes, height, width)")
         if len(logits) != self.num_classes:
@@ -97,7 +95,7 @@ def classify(maps, size):
     for top in range(0, height, rows):
         strips = [resize_rows(logits, size, slice(top, top + rows)) for logits in maps]
         if len(strips) > 1:
-            strips = [softmax(strip, axis=1) for strip in strips]
+            strips = [softmax(strip, 1) for strip in strips]
         classes[top : top + rows] = sum(strips[1:], strips[0]).argmax(axis=1)
     return classes
 

@@ -3,13 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Literal, Tuple
 
-from src.architecture import OutputStride
+from src.architecture import MIN_INPUT_SIZE, OutputStride
 from src.data.settings import MAX_IMAGE_SIZE, MAX_INPUT_SIZE, PipelineSettings
 from src.errors import UserError
 from src.fields import bounded, changeable, check_rising
-from src.ghostnetv2 import MIN_INPUT_SIZE
 from src.runtime import check_memory
-from src.segmentation.loss import IGNORED
+from src.segmentation.transforms import IGNORED
 from src.settings import BackboneSettings, Config, EvaluationSettings
 
 

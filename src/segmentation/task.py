@@ -7,24 +7,21 @@ import numpy as np
 from tqdm import tqdm
 
 from src.data.dataset import Dataset
-from src.data.images import describe_others, load_image
+from src.data.images import describe_others
 from src.data.pipeline import build_batches, build_pipeline
 from src.data.sampler import evaluation_sampler, training_sampler
-from src.drawing import DrawingFolder
-from src.errors import quote
 from src.export.export import ExportSignature
 from src.ghostnetv2 import create_network
+from src.inference.arrays import ArrayNetwork
 from src.segmentation.dataset import LoadPair, pair_files
 from src.segmentation.deeplabv3 import DeepLabV3, FullSizeLogits
-from src.segmentation.drawing import draw_overlay
 from src.segmentation.loss import SegmentationLoss
 from src.segmentation.metrics import ConfusionMatrix
-from src.segmentation.segmenter import Segmenter
+from src.segmentation.predictor import SegmentationOptions, SegmentationPredictor
 from src.segmentation.settings import SegmentationConfig
 from src.segmentation.transforms import SegmentationAugmentation
 
 COLUMNS = ["image", "label", "key"]
-SMALLEST_SHARE = 1e-3  # of an image, for a class to be told
 
 
 class SegmentationTask:
@@ -99,7 +96,8 @@ class SegmentationTask:
             dataset: from `build_dataset` for 'val'.
             output_dir: folder for `per_class.csv`; None does not write it.
         """
-        segment, matrix = self._build_segmenter(network), ConfusionMatrix(self.config.network.num_classes)
+        segment = self.build_predictor(ArrayNetwork(network)).segment
+        matrix = ConfusionMatrix(self.config.network.num_classes)
         samples = dataset.pipeline().create_tuple_iterator(num_epochs=1, output_numpy=True)
         progress = {"total": dataset.batches, "desc": "evaluate", "unit": "img", "leave": False}
         for image, labels, _ in tqdm(samples, **progress, disable=None):
@@ -108,9 +106,6 @@ class SegmentationTask:
         if output_dir:
             matrix.write_report(Path(output_dir) / "per_class.csv", self.class_names())
         return matrix.result()
-
-    def _build_segmenter(self, network):
-        return Segmenter(network, self.config.network.num_classes, self.config.data, self.config.evaluation)
 
     def export_signature(self) -> ExportSignature:
         """Describe the exported file."""
@@ -121,22 +116,13 @@ class SegmentationTask:
         """Build images -> logits (N, classes, H, W) at the size of the input."""
         return FullSizeLogits(network)
 
-    def predict(self, network, paths, output_dir=None):
-        """Yield a line an image, then one for each class in it with its share of the area.
+    def prediction_options(self) -> SegmentationOptions:
+        """Give what a prediction depends on besides the network."""
+        data, evaluation = self.config.data, self.config.evaluation
+        given = {name: getattr(data, name) for name in ("mean", "std", "exif_rotation", "base_size")}
+        given.update({name: getattr(evaluation, name) for name in ("size_multiple", "scales", "flip")})
+        return SegmentationOptions(self.class_names(), **given)
 
-        Args:
-            network: from `build_evaluation_network`, or exported.
-            paths: image files.
-            output_dir: folder for a colour overlay of each image; None draws nothing.
-        """
-        segment, names, drawings = self._build_segmenter(network), self.class_names(), DrawingFolder(output_dir)
-        for path in paths:
-            image = np.asarray(load_image(path, exif_rotation=self.config.data.exif_rotation))
-            classes = segment(image)
-            shares = np.bincount(classes.ravel(), minlength=len(names)) / classes.size
-            shown = [index for index in np.argsort(-shares, kind="stable") if shares[index] >= SMALLEST_SHARE]
-            yield quote(path)
-            for index in shown:
-                yield f"  {shares[index]:7.2%}  {names[index]}"
-            if output_dir:
-                yield drawings.save(draw_overlay(image, classes, shown, names), path)
+    def build_predictor(self, network):
+        """Build what predicts images, see `SegmentationPredictor`."""
+        return SegmentationPredictor(network, self.prediction_options())

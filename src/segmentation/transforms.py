@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 
 from src.data.photometric import PhotometricOptions, distort
-from src.segmentation.loss import IGNORED
 
+IGNORED = 255  # label of pixels that do not count
 CROP_ATTEMPTS = 10
 COLOURS = PhotometricOptions(hue=36.0)  # MMSegmentation's 18 are units of OpenCV's 8-bit hue, of two degrees each
 

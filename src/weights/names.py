@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from src.architecture import BLOCKS, VARIANTS
-from src.layers.blocks import round_channels
+from src.layers.channels import round_channels
 
 # first block of each of PyTorch's `blocks.STAGE`; the last is the 1x1 convolution in front of the pooling
 STAGE_STARTS = (0, 1, 2, 3, 4, 5, 6, 11, 12, 16)

@@ -10,8 +10,9 @@ from helpers import read_epochs, reference, shared_data
 from mindspore.dataset import vision
 from PIL import Image
 
+from src.classification.center_crop import CenterCrop
 from src.classification.dataset import LoadImage, SkipBroken, find_split, list_class_folders
-from src.classification.transforms import CenterCrop, ClassificationAugmentation, MindSporeCenterCrop
+from src.classification.transforms import ClassificationAugmentation, MindSporeCenterCrop
 from src.data.images import IMAGENET_MEAN, IMAGENET_STD, find_images
 from src.data.pipeline import build_batches
 from src.data.sampler import EpochSampler, evaluation_sampler

@@ -11,6 +11,8 @@ from PIL import Image
 from src.classification.settings import AugmentSettings
 from src.config import load_config
 from src.errors import UserError
+from src.inference.arrays import ArrayNetwork
+from src.inference.prediction import predict_images
 from src.ranks import Ranks
 from src.settings import with_class_names
 from src.tasks import SCHEMAS, create_task
@@ -234,9 +236,10 @@ def test_prediction_turns_photographs_as_the_settings_say(root, tmp_path, exif_r
     Image.fromarray(pixels).save(tmp_path / "stored.png", exif=exif)
     Image.fromarray(pixels[::-1, ::-1] if exif_rotation else pixels).save(tmp_path / "expected.png")
     task, network = create_task(configure(root, data__exif_rotation=exif_rotation)), Seen()
-    (first, *_), stored = list(task.predict(network, [tmp_path / "stored.png"], None)), network.images
-    list(task.predict(network, [tmp_path / "expected.png"], None))
-    assert np.array_equal(stored, network.images) and first == str(tmp_path / "stored.png")
+    predictor = task.build_predictor(ArrayNetwork(network))
+    (prediction,), stored = list(predict_images(predictor, [tmp_path / "stored.png"])), network.images
+    list(predict_images(predictor, [tmp_path / "expected.png"]))
+    assert np.array_equal(stored, network.images) and prediction.lines[0] == str(tmp_path / "stored.png")
 
 
 @pytest.mark.parametrize(("settings", "expected"), [([], True), (["data.exif_rotation=false"], False)])

@@ -5,7 +5,8 @@ import pytest
 from helpers import reference
 from PIL import Image
 
-from src.classification.transforms import CenterCrop, ClassificationAugmentation, draw_crop, jitter
+from src.classification.center_crop import CenterCrop
+from src.classification.transforms import ClassificationAugmentation, draw_crop, jitter
 
 
 def random_image(width, height):

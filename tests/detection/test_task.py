@@ -13,6 +13,8 @@ from PIL import Image
 
 from src.detection.transforms import whole_view
 from src.errors import UserError
+from src.inference.arrays import ArrayNetwork
+from src.inference.prediction import predict_images
 from src.ranks import Ranks
 from src.settings import with_class_names
 from src.tasks import create_task
@@ -60,7 +62,9 @@ def test_objects_as_predictions_have_precision_one(root, tmp_path):
 def test_prediction_lists_and_draws(root, tmp_path):
     task = create(root, {"data.class_names": list(CLASSES)})
     image = task.build_dataset("val", Ranks()).records.images[0]
-    lines = list(task.predict(Oracle([image, image]), [image.path, image.path], tmp_path / "drawn"))
+    predictor = task.build_predictor(ArrayNetwork(Oracle([image, image])))
+    predictions = list(predict_images(predictor, [image.path, image.path], tmp_path / "drawn"))
+    lines = [line for prediction in predictions for line in prediction.lines]
     drawings = [f"  drawn: {tmp_path / 'drawn' / name}" for name in ("a.png", "a_2.png")]
     assert lines == [line for drawn in drawings for line in (f"{image.path}: 2 detected", *FOUND, drawn)]
     with Image.open(tmp_path / "drawn" / "a.png") as drawing, Image.open(image.path) as original:

@@ -16,6 +16,7 @@ from src.errors import UserError
 from src.export.export import ExportSignature, write_mindspore
 from src.export.exported import ExportedNetwork, open_exported, read_notes, with_image_size
 from src.ghostnetv2 import create_network
+from src.inference.arrays import ArrayNetwork
 from src.inference.loading import load_network
 from src.segmentation.segmenter import Segmenter
 from src.segmentation.settings import DataSettings, SegmentationConfig, SegmentationEvaluationSettings
@@ -291,7 +292,7 @@ def test_an_exported_network_fixes_the_size_of_segmentation(tmp_path):
     write_mindspore(MeanPixels(), path, "MINDIR", (3, 4, 6), 1, {})
     data = DataSettings(mean=(0.5, 0.5, 0.5), std=(1.0, 1.0, 1.0), base_size=(64, 64))
     network = ExportedNetwork(path)
-    segment = Segmenter(network, 2, data, SegmentationEvaluationSettings())
+    segment = Segmenter(ArrayNetwork(network), 2, data, SegmentationEvaluationSettings())
     assert segment.input_sizes((50, 70)) == [(4, 6)] == [network.input_size]
     image = np.full((50, 70, 3), (10, 200, 30), np.uint8)
     assert segment(image).shape == (50, 70) and (segment(image) == 1).all()

@@ -13,6 +13,8 @@ from PIL import Image
 
 from src.config import load_config
 from src.drawing import palette
+from src.inference.arrays import ArrayNetwork
+from src.inference.prediction import predict_images
 from src.ranks import Ranks
 from src.segmentation.drawing import OPACITY, draw_overlay
 from src.tasks import SCHEMAS, create_task
@@ -52,7 +54,12 @@ def images(tmp_path):
 
 
 def test_prediction_names_the_classes_and_draws_each_image(images, tmp_path):
-    lines = list(task().predict(LeftAndRight(), images, tmp_path / "drawn"))
+    predictor = task().build_predictor(ArrayNetwork(LeftAndRight()))
+    predictions = list(predict_images(predictor, images, tmp_path / "drawn", threads=2))
+    lines = [line for prediction in predictions for line in prediction.lines]
+    assert sorted(predictions[0].findings, key=str) == [
+        {"class": name, "index": index, "share": 0.5} for index, name in enumerate(("left", "right"))
+    ]
     assert lines[::4] == list(map(str, images))
     assert sorted(lines[1:3]) == ["   50.00%  left", "   50.00%  right"]
     names = ["a.png", "a_2.png", "a_3.png"]
