@@ -1,5 +1,5 @@
 #!/bin/bash
-# Make the virtual environment VENV, unless it is there, and install REQUIREMENTS: install.sh VENV REQUIREMENTS
+# Make the virtual environment VENV, unless it is there, and install: install.sh VENV REQUIREMENTS [PACKAGE...]
 # The Python is $PYTHON, else the first of python3.11, python3.10, python3.9, python3 that MindSpore supports.
 set -euo pipefail
 supported='import sys; sys.exit(not (3, 9) <= sys.version_info[:2] <= (3, 11))'
@@ -12,4 +12,4 @@ if [ ! -x "$1/bin/python" ]; then
     done
 fi
 [ -x "$1/bin/python" ] || { echo "error: no Python 3.9, 3.10 or 3.11 found; set PYTHON to one" >&2; exit 2; }
-"$1/bin/python" -m pip install --quiet --disable-pip-version-check -r "$2"
+"$1/bin/python" -m pip install --quiet --disable-pip-version-check -r "$2" "${@:3}"
