@@ -2,7 +2,8 @@
 
 import json
 
-from src.command_line import add_overrides, add_weights, build_parser, read_config, run, start_runtime
+from src.command_line import add_overrides, add_weights, build_parser, read_config, start_runtime
+from src.console import run
 from src.files import write_text
 from src.inference.loading import cache_graphs, load_network
 from src.tasks import create_task

@@ -4,10 +4,11 @@ import os
 import re
 from pathlib import Path
 
-from src.command_line import add_overrides, add_weights, build_parser, read_config, run
+from src.command_line import add_overrides, add_weights, build_parser, read_config
 from src.config import dump_config
+from src.console import run
 from src.errors import UserError
-from src.export.export import FILE_FORMATS, export
+from src.export.export import FILE_FORMATS, WEIGHTS_TYPES, export
 from src.export.exported import PROBABILITIES, SETTINGS, with_image_size
 from src.files import refuse_existing
 from src.runtime import check_memory, init_runtime
@@ -27,6 +28,9 @@ def parse_arguments():
     parser.add_argument("--softmax", action="store_true", help="end in probabilities instead of logits")
     parser.add_argument(
         "--fold_bn", choices=("true", "false"), default="true", help="fold BatchNorm into the convolutions"
+    )
+    parser.add_argument(
+        "--weights_type", choices=WEIGHTS_TYPES, default="float32", help="of a TFLITE file; float16 halves its size"
     )
     parser.add_argument("--force", action="store_true", help="overwrite an existing file")
     add_overrides(parser)
@@ -89,6 +93,7 @@ def main():
 
     batch = None if arguments.dynamic_batch else arguments.batch_size
     options = {"batch": batch, "softmax": arguments.softmax, "fold": arguments.fold_bn == "true"}
+    options.update(describe=task.describe, weights_type=arguments.weights_type)
     notes = {SETTINGS: dump_config(with_image_size(config, shape[1:]))}
     cell = task.build_export_network(network)
     difference = export(cell, path, arguments.file_format, shape, notes=notes, **options)

@@ -10,10 +10,10 @@ from src.command_line import (
     add_preference,
     build_parser,
     read_config,
-    run,
     start_runtime,
 )
 from src.config import check_same_settings, dump_config, load_config
+from src.console import run
 from src.errors import UserError
 from src.interrupt import INTERRUPTED
 from src.settings import with_class_names

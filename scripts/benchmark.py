@@ -24,7 +24,8 @@ ENVIRONMENT = dict(os.environ)
 from benchmark_tables import FILES, PIPELINES, RUNTIMES, show_network, show_pipelines
 
 from src.architecture import VARIANTS
-from src.command_line import DEFAULT_CONFIG, Parser, run
+from src.command_line import DEFAULT_CONFIG
+from src.console import Parser, run
 from src.errors import UserError
 from src.files import write_text
 from src.weights.names import TIMM_NAMES

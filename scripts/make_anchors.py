@@ -10,7 +10,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.command_line import Parser, run
+from src.console import Parser, run
 from src.data.settings import MAX_INPUT_SIZE
 from src.detection.anchors import ANCHOR_IMAGE_SIZE, ANCHORS, cluster_sizes, mean_best_iou, scale_anchors
 from src.detection.annotations import read_content

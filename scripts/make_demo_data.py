@@ -18,7 +18,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.command_line import Parser, run
+from src.console import Parser, run
 from src.files import TEMPORARY, unwritable
 
 WHITE = 16  # grey levels in the data are 0 to 16

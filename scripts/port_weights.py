@@ -19,7 +19,7 @@ from mindspore import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from src import VERSION
-from src.command_line import Parser, run
+from src.console import Parser, run
 from src.errors import UserError
 from src.files import atomic_path, refuse_existing, write_text
 from src.ghostnetv2 import create_network

@@ -6,7 +6,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.command_line import add_weights, build_parser, read_config, run, start_runtime
+from src.command_line import add_weights, build_parser, read_config, start_runtime
+from src.console import run
 from src.data.images import describe_others, find_images
 from src.errors import UserError
 from src.inference.arrays import ArrayNetwork

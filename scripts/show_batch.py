@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.command_line import DEFAULT_CONFIG, add_overrides, build_parser, read_config, run
+from src.command_line import DEFAULT_CONFIG, add_overrides, build_parser, read_config
+from src.console import run
 from src.errors import UserError
 from src.files import atomic_path, refuse_existing
 from src.ranks import Ranks

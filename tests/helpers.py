@@ -144,7 +144,7 @@ def call(script, *arguments, cwd):
 
 def call_here(script, *arguments, cwd):
     """As `call`, but in this process, which saves the time that MindSpore takes to start."""
-    from src.command_line import run
+    from src.console import run
 
     module = importlib.import_module(script.removesuffix(".py").replace("/", "."))
     output, errors, code = io.StringIO(), io.StringIO(), 0

@@ -63,7 +63,7 @@ def test_a_full_standard_output_is_named(tmp_path):
 def test_a_long_output_into_a_full_device_is_named(tmp_path):
     """The buffer is full long before the end."""
     code = f"import sys; sys.path.insert(0, {str(PROJECT)!r})\n"
-    code += "from src.command_line import run\nrun(lambda: [print('x' * 1000) for _ in range(100)])"
+    code += "from src.console import run\nrun(lambda: [print('x' * 1000) for _ in range(100)])"
     with open("/dev/full", "w") as full:
         result = subprocess.run(
             [sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False

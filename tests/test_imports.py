@@ -5,7 +5,7 @@ import ast
 from helpers import PROJECT
 
 LAYERS = (
-    ("errors", "files", "interrupt", "ranks", "runtime", "fields"),
+    ("errors", "files", "interrupt", "console", "ranks", "runtime", "fields"),
     ("layers",),
     ("architecture", "ghostnetv2"),
     ("config", "settings", "drawing"),

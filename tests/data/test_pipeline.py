@@ -9,7 +9,7 @@ import pytest
 from bad_input.case import CLASSIFICATION, DETECTION, SEGMENTATION, write_good_inputs
 from helpers import call_here
 
-from src.command_line import run
+from src.console import run
 from src.data.images import IMAGENET_MEAN, IMAGENET_STD, normalise
 from src.data.pipeline import PREFETCHED, BufferPool, build_batches, build_pipeline
 from src.data.sampler import evaluation_sampler

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from helpers import PROJECT, command, write_images
 
-from src.command_line import INTERRUPTED
+from src.interrupt import INTERRUPTED
 from src.weights.files import EMA_PREFIX, STATE_PREFIX, read_checkpoint
 
 SETTINGS = [

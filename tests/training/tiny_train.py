@@ -12,7 +12,7 @@ from training.tiny_network import TinyNetwork
 
 import train
 from src.classification import task
-from src.command_line import run
+from src.console import run
 from src.training import setup
 
 write_to_disk = os.fsync
