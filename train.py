@@ -4,6 +4,8 @@ import shlex
 import sys
 from pathlib import Path
 
+import numpy as np
+
 from src.command_line import (
     DEFAULT_CONFIG,
     add_overrides,
@@ -75,7 +77,9 @@ def main():
         messages.append(f"resumed from {checkpoint}: epoch {history.epoch}, batch {history.batch}")
     messages.append(f"{config.network.name}: {training.epochs} epochs of {history.batches_per_epoch} batches")
     messages += [describe_batch(config, runtime), f"run in {folder.path}"]
-    runtime.ranks.wait()  # all have looked for the folder before one makes it
+    # behind it, all have looked for the folder before one makes it
+    if not runtime.ranks.agree(np.array([history.epoch, history.batch])):
+        raise UserError(f"{folder.path}: the processes find different checkpoints in it; all must see the same folder")
     if runtime.ranks.is_main:
         folder.begin(dump_config(config), shlex.join(["python", *sys.argv]), history.rows, messages)
 

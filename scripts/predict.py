@@ -8,11 +8,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from src.command_line import add_weights, build_parser, read_config, start_runtime
 from src.console import run
-from src.data.images import describe_others, find_images
-from src.errors import UserError
+from src.data.images import list_images
 from src.inference.arrays import ArrayNetwork
 from src.inference.loading import cache_graphs, load_network
-from src.inference.prediction import ResultFiles, predict_images
+from src.inference.prediction import ResultFiles, predict_images, show_progress
 from src.tasks import create_task
 
 EXIF_ROTATION = "data.exif_rotation"
@@ -41,21 +40,6 @@ def is_override(text):
     return re.match(r"\w+(\.\w+)+=", text) is not None and not Path(text).exists()
 
 
-def list_images(names):
-    """Paths of all images that the names of files and folders stand for, and lines about what is left out."""
-    paths, notes = [], []
-    for path in map(Path, names):
-        if path.is_dir():
-            found, others = find_images(path)
-            notes += describe_others(path, others)
-        elif path.exists():
-            found = [path]
-        else:
-            raise UserError(f"{path}: no such file or folder")
-        paths += found
-    return paths, notes
-
-
 def main():
     arguments = parse_arguments()
     arguments.overrides.insert(0, f"{EXIF_ROTATION}=true")  # photographs are seen as people see them, unless told not
@@ -69,7 +53,8 @@ def main():
     for line in (loaded, *notes):
         print(line)
     predictor = task.build_predictor(ArrayNetwork(network))
-    for prediction in predict_images(predictor, paths, arguments.output_dir):
+    predictions = predict_images(predictor, paths, arguments.output_dir)
+    for prediction in show_progress(predictions, len(paths)):
         print(*prediction.lines, sep="\n", flush=True)
         results.add(prediction)
     results.write()

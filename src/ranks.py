@@ -65,6 +65,11 @@ class Ranks:
         """Return once all processes of the run have come here."""
         self.sum(np.zeros(1, np.int64))
 
+    def agree(self, values) -> bool:
+        """Tell whether an integer array is the same on all processes, once all of them have come here."""
+        expected = self.sum(values if self.is_main else np.zeros_like(values))
+        return not self.sum(np.array([(values != expected).any()], np.int64)).any()
+
 
 def _all_reduce(part):
     """Sum an array over all processes in float32; the result is float64."""

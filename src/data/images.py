@@ -67,6 +67,28 @@ def describe_others(folder, count: int) -> tuple:
     )
 
 
+def list_images(names):
+    """List the images that the names of files and folders stand for.
+
+    Returns:
+        Their paths, and lines about what is left out.
+
+    Raises:
+        UserError: if one is not there, or a folder holds no images.
+    """
+    paths, notes = [], []
+    for path in map(Path, names):
+        if path.is_dir():
+            found, others = find_images(path)
+            notes += describe_others(path, others)
+        elif path.exists():
+            found = [path]
+        else:
+            raise UserError(f"{path}: no such file or folder")
+        paths += found
+    return paths, notes
+
+
 def load_image(path, mode="RGB", exif_rotation=False) -> Image.Image:
     """Decode an image file.
 

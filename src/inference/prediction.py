@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -124,6 +125,15 @@ def flatten(finding) -> dict:
     finding = dict(finding)
     box = finding.pop("box", None)
     return finding if box is None else {**finding, **dict(zip(("x1", "y1", "x2", "y2"), box))}
+
+
+def show_progress(predictions, count):
+    """Pass predictions on and count them on a terminal's standard error, unless it shows their lines anyway."""
+    is_shown = sys.stderr.isatty() and not sys.stdout.isatty()
+    for number, prediction in enumerate(predictions, 1):
+        if is_shown:
+            print(f"\r{number} of {count} images", end="\n" * (number == count), file=sys.stderr, flush=True)
+        yield prediction
 
 
 def softmax(logits, axis):

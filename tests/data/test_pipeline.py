@@ -2,19 +2,22 @@
 
 import gc
 import multiprocessing
+import os
 import time
 
 import numpy as np
 import pytest
 from bad_input.case import CLASSIFICATION, DETECTION, SEGMENTATION, write_good_inputs
-from helpers import call_here
+from helpers import PROJECT, call_here
 
+from src.config import load_config, parse_override
 from src.console import run
 from src.data.images import IMAGENET_MEAN, IMAGENET_STD, normalise
-from src.data.pipeline import PREFETCHED, BufferPool, build_batches, build_pipeline
+from src.data.pipeline import PREFETCHED, BufferPool, build_batches, build_pipeline, choose_workers
 from src.data.sampler import evaluation_sampler
 from src.data.settings import PipelineSettings
 from src.ranks import Ranks
+from src.tasks import SCHEMAS
 
 MEAN, STD = (0.5, 0.25, 0.0), (0.5, 0.25, 1.0)
 COUNT, BATCH = 11, 4
@@ -51,6 +54,36 @@ def test_batches(options):
             expected = np.broadcast_to(((levels - mean) / std)[:, None, None], (COUNT, 5, 6))
             assert np.abs(images[:, channel] - expected).max() < 1e-6
         assert np.abs(entries - (np.arange(COUNT) + levels)).max() < 1e-6  # behind normalisation
+
+
+@pytest.mark.parametrize(
+    ("cores", "platform", "settings", "expected"),
+    [
+        (4, "linux", {}, (4, False)),
+        (5, "linux", {}, (5, True)),
+        (5, "darwin", {}, (5, False)),
+        (5, "win32", {}, (5, False)),
+        (192, "linux", {}, (16, True)),
+        (192, "linux", {"workers": 4}, (4, False)),
+        (192, "linux", {"workers": 100}, (100, True)),
+        (8, "linux", {"workers": 100}, (8, True)),
+        (8, "linux", {"worker_processes": False}, (8, False)),
+        (2, "linux", {"worker_processes": True}, (2, True)),
+        (None, "linux", {}, (1, False)),
+    ],
+)
+def test_many_workers_are_processes(monkeypatch, cores, platform, settings, expected):
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    monkeypatch.setattr("sys.platform", platform)
+    assert choose_workers(PipelineSettings(**settings)) == expected
+
+
+@pytest.mark.parametrize(("text", "value"), [("auto", "auto"), ("true", True), ("false", False)])
+def test_worker_processes_in_settings(text, value):
+    config = PROJECT / "configs" / "classification" / "digits.yaml"
+    overrides = [parse_override(f"data.worker_processes={text}")]
+    assert load_config(config, SCHEMAS).data.worker_processes == "auto"
+    assert load_config(config, SCHEMAS, overrides).data.worker_processes == value
 
 
 def test_single_samples_keep_their_sizes():
@@ -92,6 +125,32 @@ def test_an_error_in_a_worker_is_one_line(options, build, capsys):
         run(lambda: list(dataset.create_tuple_iterator(num_epochs=1)))
     expected = "file\\n5.png: ValueError: two\\nlines" if build != "transform" else "function: ZeroDivisionError"
     assert end.value.code == 2 and capsys.readouterr().err == f"error: {expected}\n"
+
+
+def test_processes_do_not_collect_the_garbage_of_the_main_one():
+    """Iterators of pipelines that are over would be among it, and their end in another process is a crash."""
+    main, collected = os.getpid(), multiprocessing.Value("i", 0)
+
+    class Garbage:
+        def __init__(self):
+            self.itself = self
+
+        def __del__(self):
+            collected.value += os.getpid() != main
+
+    def collect(key, entry):
+        gc.collect()
+        return load(key, entry)
+
+    gc.disable()
+    try:
+        Garbage()
+        settings = PipelineSettings(workers=1, worker_processes=True)
+        dataset = build_batches(in_order(range(COUNT)), collect, COLUMNS, BATCH, settings)
+        assert len(list(dataset.create_tuple_iterator(num_epochs=1))) == 3
+    finally:
+        gc.enable()
+    assert collected.value == 0 and gc.get_freeze_count() == 0
 
 
 def test_workers_are_few_batches_ahead():

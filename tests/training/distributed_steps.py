@@ -35,6 +35,7 @@ def sum_and_average(ranks):
         "whole": ranks.sum(np.array([[ranks.rank + 1, 2**55 + 1, -5]])),
         "real": ranks.sum(np.array([1 / 3, 1e-9 * ranks.rank])),
         "mean": uneven.asnumpy(),
+        "agree": [ranks.agree(np.array([1, 2**40])), ranks.agree(np.array([1, ranks.rank]))],
     }
 
 

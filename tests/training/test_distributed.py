@@ -7,9 +7,11 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from helpers import PROJECT, call, command, write_images
 
@@ -33,25 +35,29 @@ def search_path():
     return f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 
-def msrun(script, *arguments, cwd):
-    """Run one of the project's scripts on two CPU processes; returns what they have printed."""
+def start_msrun(script, *arguments, cwd):
+    """Start one of the project's scripts on two CPU processes, whose output goes to `logs`."""
     launcher = shutil.which("msrun", path=str(Path(sys.executable).parent)) or shutil.which("msrun")
     if launcher is None:
         pytest.skip("msrun is not installed")
     port = find_port()
     options = ["--worker_num=2", "--local_worker_num=2", f"--master_port={port}", "--log_dir=logs", "--join=True"]
+    line = [launcher, *options, *command(script, *arguments)[1:]]
     environment = {**os.environ, "PATH": search_path()}
-    result = subprocess.run(
-        [launcher, *options, *command(script, *arguments)[1:]],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    logs = "".join(path.read_text() for path in (Path(cwd) / "logs").glob("worker_*.log"))
-    assert result.returncode == 0, result.stdout + result.stderr + logs
+    return subprocess.Popen(line, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def read_logs(cwd):
+    """What the processes of a run have printed."""
+    return "".join(path.read_text() for path in (Path(cwd) / "logs").glob("worker_*.log"))
+
+
+def msrun(script, *arguments, cwd):
+    """Run one of the project's scripts on two CPU processes; returns what they have printed."""
+    process = start_msrun(script, *arguments, cwd=cwd)
+    output, _ = process.communicate(timeout=300)
+    logs = read_logs(cwd)
+    assert process.returncode == 0, output + logs
     return logs
 
 
@@ -68,6 +74,7 @@ def steps(tmp_path_factory):
 def test_one_process_keeps_its_values(steps):
     assert steps[0]["whole"].tolist() == [[1, 2**55 + 1, -5]]
     assert steps[0]["mean"].tolist() == [1, 2]
+    assert steps[0]["agree"].all()
 
 
 def test_sums_are_exact(steps):
@@ -75,6 +82,7 @@ def test_sums_are_exact(steps):
         assert sums["whole"].tolist() == [[3, 2**56 + 2, -10]]
         assert np.abs(sums["real"] - [2 / 3, 1e-9]).max() < 1e-13
         assert np.allclose(sums["mean"], [1.0, 2.5])
+        assert sums["agree"].tolist() == [True, False]
 
 
 @pytest.mark.parametrize("mode", ["frozen", "sync", "overflow"])
@@ -112,9 +120,9 @@ def test_two_processes_evaluate_like_one(tmp_path):
     assert (tmp_path / "one" / "per_class.csv").read_text() == (tmp_path / "two" / "per_class.csv").read_text()
 
 
-def training_command(script, folder):
-    """The command line of a training on a small dataset in `folder`, made here: 19 images to train, 5 to validate."""
-    write_images(folder / "data", {"train": {"bright": 10, "dark": 9}, "val": {"bright": 3, "dark": 2}})
+def training_command(script, folder, images=19):
+    """The command line of a training on a small dataset in `folder`, made here: `images` to train, 5 to validate."""
+    write_images(folder / "data", {"train": {"bright": images - 9, "dark": 9}, "val": {"bright": 3, "dark": 2}})
     arguments = [script, "--config", CONFIG, "--data_url", "data", "--num_classes", 2, *OVERRIDES]
     arguments += ["network.dropout=0.2", "train.batch_size=4", "train.ema_decay=0.5", "evaluation.batch_size=3"]
     return [*arguments, "schedule.name=constant", "optimizer.name=rmsprop"]
@@ -168,5 +176,51 @@ def test_a_resumed_run_on_two_processes_ends_like_a_whole_one(tmp_path):
     logs = msrun(*arguments, "--output_dir", "parts", "--resume", "auto", "train.epochs=2", cwd=tmp_path)
     assert "train.epochs: 1 -> 2" in logs and logs.count("resumed from parts/last.ckpt: epoch 1, batch 0") == 1
     whole, parts = (read_checkpoint(tmp_path / name / "last.ckpt")[0] for name in ("whole", "parts"))
+    assert whole.keys() == parts.keys()
+    assert all(np.array_equal(value, parts[name]) for name, value in whole.items())
+
+
+def kill_rank(rank, launcher, log, text):
+    """Kill one of two processes as soon as `text` is in the log; all others end within a minute, with an error."""
+    deadline = time.monotonic() + 300
+    while not (log.is_file() and text in log.read_text()):
+        assert launcher.poll() is None and time.monotonic() < deadline, launcher.communicate()
+        time.sleep(0.001)
+    processes = psutil.Process(launcher.pid).children(recursive=True)
+    of_rank = {"MS_ROLE": "MS_WORKER", "MS_NODE_ID": str(rank)}
+    (victim,) = (
+        process
+        for process in processes
+        if process.ppid() == launcher.pid and process.name() != "tail" and of_rank.items() <= process.environ().items()
+    )
+    victim.kill()
+    launcher.communicate(timeout=60)
+    assert launcher.returncode not in (0, None)
+    assert not psutil.wait_procs(processes, timeout=5)[1]
+
+
+@pytest.mark.slow
+def test_a_run_of_which_a_process_was_killed_ends_like_a_whole_one(tmp_path):
+    """First the main process is killed and then the other one, with images loaded by further processes.
+
+    5 updates an epoch, each of which is saved: at the fourth line of an epoch, its third update certainly is.
+    """
+    arguments = training_command("tests/training/tiny_train.py", tmp_path, images=41)
+    arguments += ["train.epochs=3", "train.save_every=1", "train.log_every=1", "data.worker_processes=true"]
+    msrun(*arguments, "--output_dir", "whole", cwd=tmp_path)
+
+    broken = tmp_path / "broken"
+    last = broken / "last.ckpt"
+    for rank, epoch in ((0, 2), (1, 3)):
+        launcher = start_msrun(*arguments, "--output_dir", "broken", "--resume", "auto", cwd=tmp_path)
+        kill_rank(rank, launcher, broken / "train.log", f"epoch {epoch}/3  batch 4/5")
+        progress = json.loads(read_checkpoint(last)[1]["progress"])
+        assert progress["epoch"] == epoch - 1 and progress["batch"] in (3, 4)
+    (broken / ".last.ckpt.1.tmp.ckpt").write_bytes(last.read_bytes()[:1000])
+    logs = msrun(*arguments, "--output_dir", "broken", "--resume", "auto", cwd=tmp_path)
+    assert f"resumed from broken/last.ckpt: epoch 2, batch {progress['batch']}\n" in logs
+
+    assert set(os.listdir(broken)) == set(os.listdir(tmp_path / "whole"))
+    whole, parts = (read_checkpoint(tmp_path / name / "last.ckpt")[0] for name in ("whole", "broken"))
     assert whole.keys() == parts.keys()
     assert all(np.array_equal(value, parts[name]) for name, value in whole.items())
