@@ -2,6 +2,7 @@
 
 import os
 import re
+from functools import partial
 from pathlib import Path
 
 from src.command_line import add_overrides, add_weights, build_parser, read_config
@@ -11,6 +12,8 @@ from src.errors import UserError
 from src.export.export import FILE_FORMATS, WEIGHTS_TYPES, export
 from src.export.exported import PROBABILITIES, SETTINGS, with_image_size
 from src.files import refuse_existing
+from src.inference.calibration import find_calibration_images, record_inputs
+from src.predictors import PREDICTION, dump_options
 from src.runtime import check_memory, init_runtime
 from src.tasks import create_task
 from src.weights import load_weights
@@ -32,6 +35,7 @@ def parse_arguments():
     parser.add_argument(
         "--weights_type", choices=WEIGHTS_TYPES, default="float32", help="of a TFLITE file; float16 halves its size"
     )
+    parser.add_argument("--calibration_data", metavar="FOLDER", help="images that --weights_type int8 is fitted to")
     parser.add_argument("--force", action="store_true", help="overwrite an existing file")
     add_overrides(parser)
     return parser.parse_intermixed_args()
@@ -55,6 +59,17 @@ def check_signature(arguments, formats, signature, task_name):
         raise UserError(f"--softmax: is for one output of logits, this network gives {given}")
     if arguments.image_size and signature.has_fixed_size:
         raise UserError("--image_size: this network's outputs are for one size, which data.image_size=N sets")
+
+
+def choose_calibration(arguments):
+    """Find the images that int8 is fitted to; None for other types."""
+    if arguments.weights_type != "int8":
+        if arguments.calibration_data is not None:
+            raise UserError("--calibration_data: is for --weights_type int8")
+        return None
+    if arguments.calibration_data is None:
+        raise UserError("--weights_type int8: needs --calibration_data FOLDER, images that the network is made for")
+    return find_calibration_images(arguments.calibration_data)
 
 
 def choose_shape(arguments, signature):
@@ -88,18 +103,27 @@ def main():
     signature = task.export_signature()
     check_signature(arguments, task.formats, signature, config.task)
     shape = choose_shape(arguments, signature)
+    paths = choose_calibration(arguments)
     network = task.build_network()
     print(load_weights(network, arguments.checkpoint_path, arguments.weights))
 
     batch = None if arguments.dynamic_batch else arguments.batch_size
     options = {"batch": batch, "softmax": arguments.softmax, "fold": arguments.fold_bn == "true"}
     options.update(describe=task.describe, weights_type=arguments.weights_type)
-    notes = {SETTINGS: dump_config(with_image_size(config, shape[1:]))}
+    sized = with_image_size(config, shape[1:])
+    sized_task = create_task(sized)
+    options["calibrate"] = partial(record_inputs, build_predictor=sized_task.build_predictor, paths=paths)
+    prediction = dump_options(config.task, sized_task.prediction_options())
+    notes = {SETTINGS: dump_config(sized), PREDICTION: prediction}
+    if arguments.file_format == "AIR":
+        print("note: MindSpore 2.10 has deprecated AIR and will remove it; MINDIR takes its place")
     cell = task.build_export_network(network)
     difference = export(cell, path, arguments.file_format, shape, notes=notes, **options)
     outputs = (PROBABILITIES,) if arguments.softmax else signature.output_names
-    print(f"inputs: {signature.input_name} {(batch or 'any', *shape)} float32; outputs: {', '.join(outputs)}")
+    sides = (*shape[1:], shape[0]) if arguments.file_format == "TFLITE" else shape  # channels last
+    print(f"inputs: {signature.input_name} {(batch or 'any', *sides)} float32; outputs: {', '.join(outputs)}")
     checked = "not loaded back here" if difference is None else f"loaded back: differs by {difference:.1e} at most"
+    print("images are scaled to [0, 1] and normalised with data.mean and data.std")
     print(f"exported {path} ({path.stat().st_size / 1e6:.1f} MB), {checked}")
 
 

@@ -31,7 +31,8 @@ from src.files import write_text
 from src.weights.names import TIMM_NAMES
 
 WORKER = SCRIPTS / "benchmark_worker.py"
-PACKAGES = ("mindspore", "torch", "timm", "onnxruntime", "openvino")
+PACKAGES = ("mindspore", "torch", "timm", "onnxruntime", "ai_edge_litert", "openvino")
+FORMATS = {"mindir": "MINDIR", "onnx": "ONNX", "onnx_any": "ONNX", "litert": "TFLITE"}  # that runtimes need
 
 
 def parse_arguments():
@@ -146,7 +147,8 @@ def benchmark_network(arguments, network, kind, folder):
         runtimes = [row for row in runtimes if row[0] in ("mindspore", "timm")]
     common = {"folder": folder, "network": network, "image_size": arguments.image_size, "threads": arguments.threads}
     keys = {row[0] for row in runtimes}
-    common.update(batches=arguments.batch_sizes, with_onnx=bool(keys & {"onnx", "onnx_any"}) and kind == "infer")
+    formats = sorted({FORMATS[key] for key in keys & FORMATS.keys()})
+    common.update(batches=arguments.batch_sizes, formats=formats)
     facts = call("prepare", "mindspore", common)
     if "failed" not in facts and keys & {"timm_onnx", "timm_onnx_any", "openvino"} and kind == "infer":
         facts.update(call("prepare", "timm", common))

@@ -5,6 +5,7 @@ last line of output is JSON.
 """
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -82,10 +83,11 @@ def build_timm(options):
 
 
 def prepare_mindspore(options):
-    """Weights, MINDIR and ONNX files; what the table says about the network."""
+    """Weights and this project's files; what the table says about the network."""
     mindspore = start_mindspore(options)
     from port_weights import to_pytorch
 
+    from src.classification.export_graph import describe_classifier
     from src.export.export import export
     from src.ghostnetv2 import create_network
     from src.layers.complexity import count_multiply_adds, count_parameters
@@ -102,11 +104,11 @@ def prepare_mindspore(options):
     arrays = {parameter.name: parameter.asnumpy() for parameter in network.get_parameters()}
     write_weights(to_pytorch(arrays), file_of(options, "safetensors"))
     shape = (3, options["image_size"], options["image_size"])
-    for batch in options["batches"]:
-        export(network, file_of(options, f"{batch}.mindir"), "MINDIR", shape, batch)
-    if options["with_onnx"]:
-        for batch in (*options["batches"], None):
-            export(network, file_of(options, f"{batch or 'any'}.onnx"), "ONNX", shape, batch)
+    batches = {"MINDIR": options["batches"], "TFLITE": options["batches"], "ONNX": (*options["batches"], None)}
+    for file_format in options["formats"]:
+        for batch in batches[file_format]:
+            path = file_of(options, f"{batch or 'any'}.{file_format.lower()}")
+            export(network, path, file_format, shape, batch, describe=describe_classifier)
     multiply_adds = count_multiply_adds(network, shape[1:])
     return {"parameters": count_parameters(network), "multiply_adds": multiply_adds}
 
@@ -150,6 +152,22 @@ def infer_onnx(options, ending="onnx"):
     session = onnxruntime.InferenceSession(exported(options, ending), settings, providers=["CPUExecutionProvider"])
     feed = {session.get_inputs()[0].name: images(options)}
     return lambda: session.run(None, feed)[0]
+
+
+def infer_litert(options):
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(exported(options, "tflite"), num_threads=options["threads"] or os.cpu_count())
+    interpreter.allocate_tensors()
+    image, output = (ports[0]["index"] for ports in (interpreter.get_input_details(), interpreter.get_output_details()))
+    x = np.ascontiguousarray(images(options).transpose(0, 2, 3, 1))  # (N, C, H, W) -> (N, H, W, C)
+
+    def run():
+        interpreter.set_tensor(image, x)
+        interpreter.invoke()
+        return interpreter.get_tensor(output)
+
+    return run
 
 
 def infer_timm_onnx(options):
@@ -229,6 +247,7 @@ KINDS = {
         "mindspore": infer_mindspore,
         "mindir": infer_mindir,
         "onnx": infer_onnx,
+        "litert": infer_litert,
         "timm": infer_timm,
         "timm_compiled": infer_timm_compiled,
         "timm_onnx": infer_timm_onnx,

@@ -79,6 +79,18 @@ class Task(Protocol):
     def build_export_network(self, network):
         """Build the nn.Cell to export, of the weights of a network: one input, one output or a tuple of them."""
 
+    def describe(self, graph, image, network) -> dict:
+        """Add what the cell of `build_export_network` computes to a file that is written operator by operator.
+
+        Args:
+            graph: `src.export.graph.Graph`.
+            image: the file's input, a map.
+            network: that cell, from `fold_batch_norm`.
+
+        Returns:
+            {name of an output: map or rows}, in the order of `export_signature`.
+        """
+
     def class_names(self):
         """Give the names of the classes for people, a tuple in index order."""
 

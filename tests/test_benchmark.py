@@ -79,10 +79,10 @@ def test_wrong_arguments(tmp_path, arguments, message):
 
 @pytest.mark.slow
 def test_small_run(tmp_path):
-    for module in ("timm", "onnxruntime"):
+    for module in ("timm", "onnxruntime", "ai_edge_litert"):
         reference(module)
     arguments = ["--rounds", "1", "--runs", "5", "--batch_sizes", "2", "--image_size", "64", "--json", "report.json"]
-    runtimes = ("mindspore", "mindir", "onnx", "onnx_any", "timm", "timm_onnx", "timm_onnx_any")
+    runtimes = ("mindspore", "mindir", "onnx", "onnx_any", "litert", "timm", "timm_onnx", "timm_onnx_any")
     process = call(SCRIPT, *arguments, "--runtimes", *runtimes, cwd=tmp_path)
     assert process.returncode == 0, process.stderr
     (result,) = json.loads((tmp_path / "report.json").read_text())["results"]

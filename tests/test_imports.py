@@ -13,7 +13,7 @@ LAYERS = (
     ("export",),
     ("inference", "training"),
     ("classification", "detection", "segmentation"),
-    ("tasks",),
+    ("tasks", "predictors"),
     ("command_line",),
     ("train", "eval", "export.py", "scripts", "mindspore_hub_conf"),
 )

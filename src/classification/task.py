@@ -6,6 +6,7 @@ from pathlib import Path
 
 from src.classification.center_crop import CenterCrop
 from src.classification.dataset import LoadImage, SkipBroken, find_split, list_class_folders
+from src.classification.export_graph import describe_classifier
 from src.classification.imagenet import load_classes, read_labels
 from src.classification.loss import ClassificationLoss
 from src.classification.metrics import ClassificationMetrics
@@ -30,7 +31,7 @@ class ClassificationTask:
     """Image classification on folders of images; see `src.tasks.Task`."""
 
     best_metric = "top_1_accuracy"
-    formats = ("MINDIR", "ONNX", "AIR")
+    formats = ("MINDIR", "ONNX", "TFLITE", "AIR")
 
     def __init__(self, config: ClassificationConfig):
         self.config = config
@@ -155,6 +156,10 @@ class ClassificationTask:
     def build_export_network(self, network):
         """Give the network as it is."""
         return network
+
+    def describe(self, graph, image, network) -> dict:
+        """Add what `build_export_network` computes to a file, see `describe_classifier`."""
+        return describe_classifier(graph, image, network)
 
     def prediction_options(self) -> ClassificationOptions:
         """Give what a prediction depends on besides the network."""

@@ -6,7 +6,7 @@ from typing import Tuple
 from src.data.images import load_image, normalise
 from src.detection.boxes import clip_boxes
 from src.detection.drawing import draw_detections
-from src.detection.postprocess import DetectionLimits, select_detections
+from src.detection.postprocess import select_detections
 from src.detection.transforms import whole_view
 from src.drawing import palette
 from src.errors import UserError, quote
@@ -15,12 +15,7 @@ from src.inference.prediction import Prediction
 
 @dataclass(frozen=True)
 class DetectionOptions:
-    """What a prediction depends on besides the network, see `src.detection.settings`.
-
-    Attributes:
-        limits: keyword arguments of `DetectionLimits`.
-        drawn_score: least score of what is listed and drawn.
-    """
+    """What a prediction depends on besides the network, see `src.detection.settings` and `DetectionLimits`."""
 
     class_names: Tuple[str, ...]
     mean: Tuple[float, ...]
@@ -28,7 +23,11 @@ class DetectionOptions:
     mean_colour: Tuple[int, ...]
     exif_rotation: bool
     image_size: int
-    limits: dict
+    objectness: float
+    score: float
+    candidates: int
+    iou: float
+    detections: int
     drawn_score: float
 
 
@@ -41,7 +40,7 @@ class DetectionPredictor:
     """
 
     def __init__(self, network, options):
-        self.network, self.options, self.limits = network, options, DetectionLimits(**options.limits)
+        self.network, self.options = network, options
 
     def prepare(self, path):
         """Load an image: the PIL image, and float32 (1, 3, size, size)."""
@@ -91,6 +90,6 @@ class DetectionPredictor:
         given, expected = predictions[-1].shape[-1], len(self.options.class_names)
         if given != expected:
             raise UserError(f"the network gives {given} classes, the settings say {expected}; --num_classes {given}")
-        boxes, scores, labels = select_detections(*predictions, self.limits)
+        boxes, scores, labels = select_detections(*predictions, self.options)
         boxes = whole_view(width, height, self.options.image_size).to_image(boxes)
         return clip_boxes(boxes, (0, 0, width, height)), scores, labels

@@ -11,6 +11,7 @@ from src.data.pipeline import build_batches
 from src.data.sampler import evaluation_sampler, training_sampler
 from src.detection.annotations import Annotations, read_annotations
 from src.detection.dataset import LoadEvaluationImage, LoadTrainingImage, check_box_counts, choose_training_images
+from src.detection.export_graph import describe_detector
 from src.detection.loss import YOLOv3Loss
 from src.detection.metrics import DetectionMetrics
 from src.detection.predictor import DetectionOptions, DetectionPredictor
@@ -29,7 +30,7 @@ class DetectionTask:
     """Object detection on data in COCO's layout; see `src.tasks.Task`."""
 
     best_metric = "AP"
-    formats = ("MINDIR", "AIR")
+    formats = ("MINDIR", "ONNX", "TFLITE", "AIR")
 
     def __init__(self, config: DetectionConfig):
         self.config = config
@@ -130,13 +131,15 @@ class DetectionTask:
         """Build what `build_evaluation_network` does."""
         return self.build_evaluation_network(network)
 
+    def describe(self, graph, image, network) -> dict:
+        """Add what `build_export_network` computes to a file, see `describe_detector`."""
+        return describe_detector(graph, image, network)
+
     def prediction_options(self) -> DetectionOptions:
         """Give what a prediction depends on besides the network."""
-        data, limits = self.config.data, dataclasses.asdict(self.config.inference)
-        drawn_score = limits.pop("drawn_score")
         names = ("mean", "std", "mean_colour", "exif_rotation", "image_size")
-        given = {name: getattr(data, name) for name in names}
-        return DetectionOptions(self.class_names(), **given, limits=limits, drawn_score=drawn_score)
+        given = {name: getattr(self.config.data, name) for name in names}
+        return DetectionOptions(self.class_names(), **given, **dataclasses.asdict(self.config.inference))
 
     def build_predictor(self, network):
         """Build what predicts images, see `DetectionPredictor`."""

@@ -1,10 +1,7 @@
 """Export of a trained network to a file that runs without this project."""
 
 import importlib.util
-import shutil
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Optional, Tuple
 
 import mindspore
@@ -14,13 +11,25 @@ from PIL import Image
 from scipy.special import softmax as softmax_of
 
 from src.errors import UserError
-from src.export.exported import OUTPUTS, PROBABILITIES, open_exported
+from src.export.exported import OUTPUTS, PROBABILITIES, FileNetwork, open_exported
 from src.export.folding import fold_batch_norm
+from src.export.mindir_file import write_mindspore
+from src.export.onnx_file import write_onnx
+from src.export.tflite_file import quantize_tflite, write_tflite
 from src.files import atomic_path
 from src.ghostnetv2 import MIN_INPUT_SIZE
 
-FILE_FORMATS = ("MINDIR", "ONNX", "AIR")
-TOLERANCE = 1e-4  # of the outputs' range
+FILE_FORMATS = ("MINDIR", "ONNX", "TFLITE", "AIR")
+PACKAGES = {  # of the formats that are written operator by operator: name to import and to install, runtime
+    "ONNX": ("onnx", "onnx", "onnxruntime"),
+    "TFLITE": ("ai_edge_litert", "ai-edge-litert", "ai_edge_litert"),
+}
+TOLERANCES = {  # by the type of the weights, of the outputs' range
+    "float32": 1e-4,
+    "float16": 5e-3,  # has 11 bits: networks with random weights differ by 2e-4
+    "int8": 0.5,  # shows a broken file alone: scores of trained detectors differ by 0.2; eval.py tells what is lost
+}
+WEIGHTS_TYPES = tuple(TOLERANCES)
 CELL = 8  # pixels between the random colours of an image to compare on
 OPEN_BATCH = 3  # images that a file for any number of them is checked with, besides one
 
@@ -58,18 +67,33 @@ class WithSoftmax(nn.Cell):
         return self.softmax(self.network(x))
 
 
-def export(network, path, file_format, image_shape, batch=1, softmax=False, fold=True, notes=None):
+def export(
+    network,
+    path,
+    file_format,
+    image_shape,
+    batch=1,
+    softmax=False,
+    fold=True,
+    notes=None,
+    describe=None,
+    weights_type="float32",
+    calibrate=None,
+):
     """Write `network` to `path`, load the file back and compare its outputs on random input.
 
     Args:
-        network: nn.Cell from float32 (N, *image_shape) to one tensor or a tuple of them; stays as it is.
+        network: nn.Cell from float32 (N, *image_shape) to one tensor or a tuple of them; in evaluation afterwards.
         path: file to write; it appears only once the check has passed.
         file_format: one of `FILE_FORMATS`.
         image_shape: (channels, height, width).
         batch: images in a call; None for any number.
         softmax: end in probabilities.
-        fold: fold batch normalisation into the convolutions; ONNX files always do.
+        fold: fold batch normalisation into the convolutions; files of `PACKAGES` always do.
         notes: {name: text} to keep in the file.
+        describe: function that the formats of `PACKAGES` need, see `src.export.graph`.
+        weights_type: of a TFLITE file, one of `WEIGHTS_TYPES`.
+        calibrate: function that 'int8' needs, from the `FileNetwork` of a float32 file to images (count, C, H, W).
 
     Returns:
         Largest difference between the file's and the network's outputs; None where it could not be loaded here.
@@ -77,94 +101,94 @@ def export(network, path, file_format, image_shape, batch=1, softmax=False, fold
     Raises:
         UserError: if this is not possible here, or the file disagrees with the network.
     """
-    check_possible(file_format, image_shape, fold)
+    check_possible(file_format, image_shape, batch, fold, weights_type)
     notes = {**(notes or {}), **({OUTPUTS: PROBABILITIES} if softmax else {})}
-    network.set_train(False)
-    shipped = fold_batch_norm(network) if fold else network
+    shipped = fold_batch_norm(network.set_train(False)) if fold else network.set_train(False)
     with atomic_path(path, f".{file_format.lower()}") as temporary:
-        if file_format == "ONNX":
-            write_onnx(shipped, temporary, image_shape, batch, softmax, notes)
-        else:
-            shipped = WithSoftmax(shipped).set_train(False) if softmax else shipped
-            write_mindspore(shipped, temporary, file_format, image_shape, batch, notes)
-        if file_format == "AIR" or (file_format == "ONNX" and not importlib.util.find_spec("onnxruntime")):
+        write_file(shipped, temporary, file_format, image_shape, batch, softmax, notes, describe, weights_type)
+        images = quantize(temporary, calibrate) if weights_type == "int8" else draw_images(image_shape, batch)
+        is_readable = file_format not in PACKAGES or importlib.util.find_spec(PACKAGES[file_format][2])
+        if file_format == "AIR" or not is_readable:
             return None
-        return compare_file(network, temporary, path, image_shape, batch, softmax)
+        return compare_file(network, temporary, path, images, batch, softmax, TOLERANCES[weights_type])
 
 
-def check_possible(file_format, image_shape, fold) -> None:
+def write_file(network, path, file_format, image_shape, batch, softmax, notes, describe, weights_type) -> None:
+    """Write a file of any format, see `export`; for 'int8' one that is still to be quantized."""
+    if file_format == "ONNX":
+        write_onnx(describe, network, path, image_shape, batch, softmax, notes)
+    elif file_format == "TFLITE":
+        write_tflite(describe, network, path, image_shape, batch, softmax, notes, weights_type)
+    else:
+        network = WithSoftmax(network).set_train(False) if softmax else network
+        write_mindspore(network, path, file_format, image_shape, batch, notes)
+
+
+def quantize(path, calibrate):
+    """Quantize a TFLite file to int8 and give images to compare it on: colours that no image has leave its ranges."""
+    network = FileNetwork(path)
+    images = calibrate(network)
+    quantize_tflite(path, images)
+    batch = network.file.input_shape[0]
+    return images[np.arange(2 * batch) % len(images)]
+
+
+def check_possible(file_format, image_shape, batch, fold, weights_type) -> None:
     """Raise `UserError` if an export cannot be made here."""
     device = mindspore.get_context("device_target")
     if file_format == "AIR" and device != "Ascend":
-        raise UserError(f"--file_format AIR: needs an Ascend device, this is {device}; MINDIR and ONNX are possible")
+        raise UserError(f"--file_format AIR: needs an Ascend device, this is {device}; the other formats are possible")
     height, width = image_shape[1:]
     if min(height, width) < MIN_INPUT_SIZE:
         raise UserError(f"images of {height}x{width} pixels are too small: at least {MIN_INPUT_SIZE} each way")
-    if file_format != "ONNX":
+    if weights_type != "float32" and file_format != "TFLITE":
+        raise UserError(f"--weights_type {weights_type}: is for TFLITE, {file_format} has float32 alone")
+    if file_format not in PACKAGES:
         return
     if not fold:
-        raise UserError("--file_format ONNX: always has batch normalisation folded; --fold_bn false is for MINDIR")
-    if not importlib.util.find_spec("onnx"):
-        raise UserError("--file_format ONNX: needs the package onnx: pip install onnx")
+        raise UserError(
+            f"--file_format {file_format}: always has batch normalisation folded; --fold_bn false is for MINDIR"
+        )
+    if batch is None and file_format == "TFLITE":
+        raise UserError("--dynamic_batch: TFLITE files have a fixed batch, which --batch_size sets")
+    module, package, _ = PACKAGES[file_format]
+    if not importlib.util.find_spec(module):
+        raise UserError(f"--file_format {file_format}: needs the package {package}: pip install {package}")
+    if weights_type == "int8" and not importlib.util.find_spec("ai_edge_quantizer"):
+        raise UserError("--weights_type int8: needs the package ai-edge-quantizer: pip install ai-edge-quantizer")
 
 
-def write_onnx(network, path, image_shape, batch, softmax, notes) -> None:
-    """Write a folded `GhostNetV2` as ONNX."""
-    import onnx
+def compare_file(network, file, path, images, batch, softmax, tolerance) -> float:
+    """Compute the largest difference between `network` and the exported `file`, over images and several batches.
 
-    from src.export.onnx_graph import build_onnx
-
-    model = build_onnx(network, image_shape, batch, softmax)
-    onnx.helper.set_model_props(model, notes)
-    onnx.save(model, str(path))
-
-
-def write_mindspore(network, path, file_format, image_shape, batch, notes) -> None:
-    """Write a network with MindSpore's exporter."""
-    example = Tensor(shape=[batch, *image_shape], dtype=mindspore.float32)
-    if batch is not None:
-        example = Tensor(np.zeros((batch, *image_shape), np.float32))
-    with tempfile.TemporaryDirectory() as folder:  # MindSpore refuses names with blanks and other characters
-        file = Path(folder) / f"network{path.suffix}"
-        mindspore.export(network, example, file_name=str(file), file_format=file_format)
-        shutil.copyfile(file, path)
-    if file_format == "MINDIR":
-        _add_notes(path, notes)
-
-
-def _add_notes(path, notes) -> None:
-    """Put {name: text} into a MINDIR file."""
-    from mindspore.train import mind_ir_pb2
-
-    model = mind_ir_pb2.ModelProto()
-    model.ParseFromString(path.read_bytes())
-    if hasattr(model.user_info, "update"):
-        model.user_info.update(notes)
-    else:  # older protobuf shows a map as the list of its entries
-        for key, value in notes.items():
-            model.user_info.add(key=key, value=value)
-    path.write_bytes(model.SerializeToString())
-
-
-def compare_file(network, file, path, image_shape, batch, softmax) -> float:
-    """Compute the largest difference between `network` and the exported `file`, over random images and several batches.
+    Args:
+        network: see `export`.
+        file: that is there.
+        path: of it in messages.
+        images: float32 (2 * N, C, H, W), N being the batch.
+        batch, softmax: see `export`.
+        tolerance: see `compare_outputs`.
 
     Raises:
         UserError: see `compare_outputs`.
     """
     run = open_exported(file).run
-    generator = np.random.default_rng(0)
-    count = OPEN_BATCH if batch is None else batch
+    count = len(images) // 2
     differences = []
-    for _ in range(2):
-        images = np.stack([draw_image(image_shape, generator) for _ in range(count)])
-        expected = run_by_operator(network, images)
+    for part in (images[:count], images[count:]):
+        expected = run_by_operator(network, part)
         if softmax:
             expected = [softmax_of(expected[0], axis=1)]
         for size in {1, count} if batch is None else {count}:
-            part = [output[:size] for output in expected]
-            differences.append(compare_outputs(part, run(images[:size]), path))
+            wanted = [output[:size] for output in expected]
+            differences.append(compare_outputs(wanted, run(part[:size]), path, tolerance))
     return max(differences)
+
+
+def draw_images(image_shape, batch):
+    """Draw images for `compare_file`."""
+    generator = np.random.default_rng(0)
+    return np.stack([draw_image(image_shape, generator) for _ in range(2 * (batch or OPEN_BATCH))])
 
 
 def draw_image(image_shape, generator):
@@ -179,11 +203,11 @@ def draw_image(image_shape, generator):
     return np.stack([np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.BILINEAR)) for plane in cells])
 
 
-def compare_outputs(expected, actual, path) -> float:
+def compare_outputs(expected, actual, path, tolerance) -> float:
     """Compute the largest difference between two lists of arrays.
 
     Raises:
-        UserError: if it is more than `TOLERANCE` of the range of an array's expected values, or shapes differ.
+        UserError: if it is more than `tolerance` times the range of an array's expected values, or shapes differ.
     """
     shapes, wanted = [y.shape for y in actual], [y.shape for y in expected]
     if shapes != wanted:
@@ -191,7 +215,7 @@ def compare_outputs(expected, actual, path) -> float:
     differences = []
     for ours, theirs in zip(expected, actual):
         difference = float(np.abs(ours - theirs).max())
-        if not difference <= TOLERANCE * max(float(np.ptp(ours)), float(np.abs(ours).max())):  # nan fails too
+        if not difference <= tolerance * max(float(np.ptp(ours)), float(np.abs(ours).max())):  # nan fails too
             raise UserError(f"{path}: not written: the exported network differs from the original by {difference:.3g}")
         differences.append(difference)
     return max(differences)

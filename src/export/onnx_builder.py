@@ -5,7 +5,7 @@ in between: `FeatureMap.channels` says what is where, and the weights of each co
 """
 
 from dataclasses import dataclass, replace
-from typing import Tuple
+from typing import NamedTuple, Tuple
 
 import numpy as np
 import onnx
@@ -34,6 +34,15 @@ class FeatureMap:
     def renumbered(self, channels):
         """Name the places of the same tensor anew."""
         return replace(self, channels=tuple(channels))
+
+
+class Geometry(NamedTuple):
+    """What `GraphBuilder.convolve` takes from an nn.Conv2d; padding is top, bottom, left, right."""
+
+    kernel_size: Tuple[int, int] = (1, 1)
+    stride: Tuple[int, int] = (1, 1)
+    dilation: Tuple[int, int] = (1, 1)
+    padding: Tuple[int, int, int, int] = (0, 0, 0, 0)
 
 
 def pad_channels(channels, multiple) -> tuple:
@@ -97,7 +106,7 @@ class GraphBuilder:
 
     def convolve(self, x, weight, bias, like, name, channels, groups=1) -> FeatureMap:
         """Add a convolution with arrays laid out for `x` and `channels`, and kernel, stride and padding of `like`."""
-        top, bottom, left, right = like.padding
+        top, bottom, left, right = like.padding or (0, 0, 0, 0)  # without padding it is the number 0
         spans = zip(x.size, (top + bottom, left + right), like.kernel_size, like.dilation, like.stride)
         size = [(side + padding - dilation * (k - 1) - 1) // stride + 1 for side, padding, k, dilation, stride in spans]
         inputs = [x.name, self.constant(f"{name}.weight", weight)]
@@ -108,7 +117,7 @@ class GraphBuilder:
             "Conv", inputs, name, channels, size, kernel_shape=like.kernel_size, group=groups, **attributes
         )
 
-    def convolution(self, maps, convolution, name, channels) -> FeatureMap:
+    def convolve_parts(self, maps, convolution, name, channels) -> FeatureMap:
         """Add a dense nn.Conv2d over a feature in one or more maps: one convolution for each, added up."""
         weight, bias = (take(array, channels) for array in weights_of(convolution))
         total = None
@@ -162,7 +171,7 @@ class GraphBuilder:
     def resize(self, x, size, mode, name) -> FeatureMap:
         """Resize to `size` with one of `RESIZE_MODES`; by whole factors with scales, which ONNX Runtime wants."""
         whole = all(target % side == 0 for target, side in zip(size, x.size))
-        if mode == "nearest" and whole:
+        if mode in ("nearest", "bilinear") and whole:
             scales = [1.0, 1.0, *(target / side for target, side in zip(size, x.size))]
             inputs, attributes = [x.name, "", self.constant(f"{name}.scales", np.array(scales, np.float32))], {}
         else:
@@ -171,11 +180,16 @@ class GraphBuilder:
         return self.map_node("Resize", inputs, name, x.channels, size, **RESIZE_MODES[mode], **attributes)
 
     def nearest_by_matrix(self, x, size, name) -> FeatureMap:
-        """Resize with nearest as a product with a one-hot matrix: (N, C, h w) x (h w, H W).
+        """Resize with nearest as a product with a one-hot matrix."""
+        rows, columns = (np.arange(target) * side // target for target, side in zip(size, x.size))
+        return self.pick(x, rows, columns, name)
+
+    def pick(self, x, rows, columns, name) -> FeatureMap:
+        """Pick rows and columns of a map, as a product with a one-hot matrix: (N, C, h w) x (h w, H W).
 
         The pooling of single pixels at the end changes nothing but the layout, back to the blocked one.
         """
-        rows, columns = (np.arange(target) * side // target for target, side in zip(size, x.size))
+        size = (len(rows), len(columns))
         sources = (rows[:, None] * x.size[1] + columns).ravel()  # (H, W) -> (H W)
         one_hot = np.eye(x.size[0] * x.size[1], dtype=np.float32)[:, sources]
         count = len(x.channels)

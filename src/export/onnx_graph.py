@@ -1,260 +1,172 @@
-"""GhostNetV2 as an ONNX graph, laid out for the CPU kernels of ONNX Runtime.
+"""Networks as ONNX files: `src.export.graph.Graph` in the nodes of ONNX.
 
-Their fast layout holds channels in blocks of 16 (8 without AVX-512). It knows no slices, no broadcast, and no joint
-of parts that end within a block; around all else the runtime converts to the plain layout and back. So this graph
-is no plain translation of the network:
-
-- A Ghost module has one of three structures. "joined": its halves are padded with zero channels to whole blocks and
-  concatenated. "split": the halves stay apart, what follows works on each, and the next 1x1 convolution becomes two
-  and an Add, which fuse. "doubled": the primary convolution emits its channels twice, and one depthwise convolution
-  over both has an identity kernel for the first half and the cheap operation's for the second.
-- The squeeze-and-excitation scale is resized to the full map, so that the product needs no broadcast.
-- Where squeeze-and-excitation follows the gates of DFC attention, it is worked out at their half size.
-- A nearest resize by no whole factor, on small maps, is a product with a one-hot matrix.
-- Sums stand right behind a convolution, where they fuse.
+What lies behind the backbone is laid out for ONNX Runtime as well, see `src.export.onnx_backbone`: convolutions over
+joined maps are one for each and a sum, one over a map of a single value a channel is worked out on a map that just has
+each kind of border, and large ones of 3x3 are done by Winograd's algorithm, see `src.export.onnx_winograd`.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
-from mindspore import nn
 
-from src.architecture import BLOCKS
-from src.export.onnx_builder import ZERO, GraphBuilder, pad_channels, take, weights_of
+from src.export.onnx_backbone import CHANNEL_BLOCK, add_backbone
+from src.export.onnx_builder import ZERO, FeatureMap, GraphBuilder, take, weights_of
+from src.export.onnx_winograd import add_winograd
 
-CHANNEL_BLOCK = 16  # of ONNX Runtime's layout with AVX-512; a multiple of those of other processors
-CONVOLUTION_ALIGNMENT = 4  # its convolutions read channels in groups of 4, all else needs whole blocks
-LARGEST_ONE_HOT = 4096  # entries: 9 x 49 is faster than Resize, large ones are not
-
-STRUCTURES = (  # measured; blocks that follow one another without a shortcut convolution must agree in the second
-    # first, second Ghost module
-    ("doubled", "doubled"),
-    ("split", "joined"),
-    ("split", "joined"),
-    ("split", "doubled"),
-    ("split", "doubled"),
-    ("split", "joined"),
-    ("joined", "joined"),
-    ("joined", "joined"),
-    ("joined", "joined"),
-    ("joined", "joined"),
-    ("joined", "joined"),
-    ("split", "joined"),
-    ("joined", "joined"),
-    ("joined", "joined"),
-    ("joined", "joined"),
-    ("joined", "joined"),
-)
+WINOGRAD_PRODUCTS = 7_000_000  # channels in x channels out x pixels from which it is faster (measured)
 
 
-def build_onnx(network, image_shape, batch=None, softmax=False):
+def build_onnx(describe, network, image_shape, batch=None, softmax=False):
     """Build the ONNX model of a network without batch normalisation.
 
     Args:
-        network: `GhostNetV2`, from `fold_batch_norm`.
+        describe: a task's `describe`.
+        network: nn.Cell that it describes, from `fold_batch_norm`.
         image_shape: (channels, height, width) of an image, at least 33 pixels a side.
         batch: images in a call; None for any number.
         softmax: end in probabilities.
 
     Returns:
-        onnx.ModelProto, checked, with input 'image' and output 'logits', or 'probabilities' with `softmax`, or one
-        'map_INDEX' for each map of a network with `features_only`.
+        onnx.ModelProto, checked, with input 'image' and the outputs that `describe` names, or 'probabilities' with
+        `softmax`.
     """
-    graph = GraphBuilder("N" if batch is None else batch)
+    graph = OnnxGraph("N" if batch is None else batch)
     channels, *size = image_shape
-    maps = backbone(graph, graph.input("image", channels, tuple(size)), network)
-    if network.features_only:
-        ordered = [graph.in_order(x, f"{x.name}.ordered").name for x in maps]
-        outputs = {f"map_{index}": name for index, name in enumerate(ordered)}
-    else:
-        outputs = {"probabilities" if softmax else "logits": head(graph, maps[-1], network, softmax)}
-    return graph.build(["image"], outputs, type(network).__name__)
+    outputs = describe(graph, graph.input("image", channels, tuple(size)), network)
+    if softmax:
+        (logits,) = outputs.values()
+        outputs = {"probabilities": graph.softmax(logits)}
+    return graph.build(["image"], {shown: graph.plain(y) for shown, y in outputs.items()}, type(network).__name__)
 
 
-def backbone(graph, image, network) -> list:
-    """Add the stem and all bottlenecks; the result is the maps at the ends of the stages."""
-    stem = pad_channels(range(network.conv_stem.out_channels), CHANNEL_BLOCK)
-    x = graph.relu(graph.convolution([image], network.conv_stem, "conv_stem", stem))
-    maps = []
-    for index in range(len(BLOCKS)):
-        x = bottleneck(graph, x, network.blocks[index], f"blocks.{index}", *STRUCTURES[index])
-        if index in network.stage_ends:
-            maps.append(x)
-    return maps
+def suits_winograd(maps, convolution) -> bool:
+    """Whether a convolution over joined maps is one for `add_winograd`, and large enough."""
+    counts = (*[len(x.channels) for x in maps], convolution.out_channels)
+    geometry = (convolution.kernel_size, convolution.stride, convolution.dilation, convolution.padding)
+    return (
+        len(maps) > 0
+        and geometry == ((3, 3), (1, 1), (1, 1), (1, 1, 1, 1))
+        and all(count % CHANNEL_BLOCK == 0 for count in counts)
+        and np.prod(maps[0].size) * sum(counts[:-1]) * counts[-1] >= WINOGRAD_PRODUCTS
+    )
 
 
-def head(graph, x, network, softmax) -> str:
-    """Add last convolution, mean over the image and two dense layers; the result is the output's name."""
-    last, dense, classifier = network.blocks[-1].conv, network.conv_head, network.classifier
-    x = graph.relu(graph.convolution([x], last, f"blocks.{len(BLOCKS)}", range(last.out_channels)))
-    x = graph.relu(graph.convolution([graph.global_mean(x)], dense, "conv_head", range(dense.out_channels)))
-    flat = graph.node("Flatten", [x.name], "flatten", [dense.out_channels])
-    weight = graph.constant("classifier.weight", classifier.weight.asnumpy())
-    bias = graph.constant("classifier.bias", classifier.bias.asnumpy())
-    logits = graph.node("Gemm", [flat, weight, bias], "classifier", [classifier.out_channels], transB=1)
-    return graph.node("Softmax", [logits], "softmax", [classifier.out_channels], axis=1) if softmax else logits
+@dataclass(frozen=True)
+class ExpandedPixel(FeatureMap):
+    """A map of one value a channel, for convolutions: the tensor is a single pixel, `size` that of the map."""
 
 
-def bottleneck(graph, x, block, name, first, second):
-    """Add a `GhostBottleneck` with Ghost modules of the structures `first` and `second`."""
-    # the mean of squeeze-and-excitation needs whole blocks
-    alignment = CONVOLUTION_ALIGNMENT if first == "split" and block.se is None else CHANNEL_BLOCK
-    maps, gates = ghost_module(graph, [x], block.ghost1, f"{name}.ghost1", first, alignment)
-    early = block.dw is None and block.se is not None and gates is not None and _are_halves(gates, maps)
-    if early:
-        gates = excited_gates(graph, maps, gates, block.se, f"{name}.se")
-    if gates is not None:
-        maps = apply_gates(graph, maps, gates, f"{name}.ghost1")
-    if block.dw is not None:
-        maps = [graph.depthwise(part, block.dw.conv, _part(f"{name}.dw", maps, i)) for i, part in enumerate(maps)]
-    if block.se is not None and not early:
-        maps = squeeze_excitation(graph, maps, block.se, f"{name}.se")
-    features, gates = ghost_module(graph, maps, block.ghost2, f"{name}.ghost2", second)
-    (y,) = features if gates is None else apply_gates(graph, features, gates, f"{name}.ghost2")
-    residual = x if block.shortcut is None else shortcut(graph, x, block, f"{name}.shortcut", y.channels)
-    return graph.add(y, residual, f"{name}.add")
+class OnnxGraph(GraphBuilder):
+    """`src.export.graph.Graph` for ONNX: maps are `FeatureMap`, rows and logits (N, classes) names of tensors."""
 
+    def backbone(self, image, network) -> list:
+        return add_backbone(self, image, network)
 
-def shortcut(graph, x, block, name, channels):
-    """Add the convolutions beside the Ghost modules; the output holds `channels`, in these places."""
-    depthwise, pointwise = (cell.conv for cell in block.shortcut.cell_list)
-    return graph.convolution([graph.depthwise(x, depthwise, f"{name}.0")], pointwise, f"{name}.1", channels)
+    def convolution(self, maps, convolution, name) -> FeatureMap:
+        """Add a convolution, over joined maps if there are several."""
+        if convolution.group > 1:
+            (x,) = maps
+            return self.depthwise(x, convolution, name)
+        parts, first = [], 0
+        for x in maps:
+            parts.append(x.renumbered(channel if channel == ZERO else first + channel for channel in x.channels))
+            first += max(x.channels) + 1
+        expanded = [part for part in parts if isinstance(part, ExpandedPixel)]
+        spatial = [part for part in parts if not isinstance(part, ExpandedPixel)]
+        channels = range(convolution.out_channels)
+        if not suits_winograd(spatial, convolution):  # sums fuse with the convolution behind them
+            return self.convolve_parts([*expanded, *spatial], convolution, name, channels)
+        weight, bias = weights_of(convolution)
+        borders = self.convolve_parts(expanded, convolution, f"{name}.expanded", channels) if expanded else None
+        x = spatial[0] if len(spatial) == 1 else self.concat(spatial, f"{name}.joined")
+        own, own_bias = (f"{name}.spatial", None) if expanded else (name, bias)
+        y = add_winograd(self, x, take(weight, x.channels, 1), own_bias, own, channels)
+        return self.add(y, borders, name) if expanded else y
 
+    def convolve(self, x, weight, bias, like, name, channels, groups=1) -> FeatureMap:
+        """Add a convolution, of stride 1 where `x` is an `ExpandedPixel`."""
+        if not isinstance(x, ExpandedPixel):
+            return super().convolve(x, weight, bias, like, name, channels, groups)
+        # a pixel's value depends on its distance from the border, up to the padding
+        borders = (like.padding or (0, 0, 0, 0))[::2]
+        small = tuple(min(side, 2 * border + 1) for side, border in zip(x.size, borders))
+        pixel = FeatureMap(x.name, x.channels, (1, 1))
+        y = self.resize(pixel, small, "nearest", f"{name}.expanded")
+        y = super().convolve(y, weight, bias, like, f"{name}.borders", channels, groups)
+        sources = []
+        for side, kept, border in zip(x.size, small, borders):
+            places = np.arange(side)
+            sources.append(np.minimum(places, np.maximum(border, places - side + kept)))
+        return self.pick(y, *sources, name)
 
-def ghost_module(graph, maps, module, name, structure, alignment=CHANNEL_BLOCK):
-    """Add a `GhostModule` on a feature in one or more maps.
+    def leaky_relu(self, x, slope) -> FeatureMap:
+        return self.elementwise("LeakyRelu", [x], f"{x.name}.leaky_relu", alpha=slope)
 
-    Returns:
-        (features, gates): features before DFC attention, one map, or the two halves if the structure is "split"; the
-        gates for each, or None without attention.
-    """
-    if structure == "doubled":
-        features = [doubled_features(graph, maps, module, name)]
-    else:
-        features = ghost_halves(graph, maps, module, name, alignment)
-        if structure == "joined":
-            features = [graph.concat(features, f"{name}.joined")]
-    if module.short_conv is None:
-        return features, None
-    return features, dfc_attention(graph, maps, module.short_conv, f"{name}.short_conv", features)
+    def expand(self, x, size, name) -> FeatureMap:
+        return ExpandedPixel(x.name, x.channels, tuple(size))
 
+    def size(self, x) -> tuple:
+        return x.size
 
-def doubled_features(graph, maps, module, name):
-    """Add both halves of a Ghost module's features from one depthwise convolution."""
-    primary, cheap = module.primary_conv, module.cheap_operation
-    half = primary.conv.out_channels
-    twice = pad_channels([*range(half), *range(half)], CHANNEL_BLOCK)
-    y = _activate(graph, primary, graph.convolution(maps, primary.conv, f"{name}.primary_conv", twice))
-    weight, bias = weights_of(cheap.conv)
-    identity = np.zeros_like(weight)
-    identity[:, :, weight.shape[2] // 2, weight.shape[3] // 2] = 1
-    channels = pad_channels(range(2 * half), CHANNEL_BLOCK)
-    weight = take(np.concatenate((identity, weight)), channels)
-    bias = take(np.concatenate((np.zeros_like(bias), bias)), channels)
-    y = graph.convolve(y, weight, bias, cheap.conv, f"{name}.cheap_operation", channels, groups=len(channels))
-    return _activate(graph, cheap, y)  # a second ReLU on the first half changes nothing
+    def dense(self, x, dense, name) -> str:
+        flat = self.node("Flatten", [self.plain(x)], f"{name}.flat", [dense.in_channels])
+        weight, bias = dense.weight.asnumpy(), dense.bias.asnumpy()
+        inputs = [flat, self.constant(f"{name}.weight", weight), self.constant(f"{name}.bias", bias)]
+        return self.node("Gemm", inputs, name, [dense.out_channels], transB=1)
 
+    def rows(self, x, columns, name) -> str:
+        (height, width), count = x.size, max(x.channels) + 1
+        places_last = (height, width, count)
+        y = self.node("Transpose", [self.plain(x)], f"{name}.channels_last", places_last, perm=(0, 2, 3, 1))
+        shape = self.constant(f"{name}.shape", np.array([0, -1, columns], np.int64))
+        return self.node("Reshape", [y, shape], name, (height * width * count // columns, columns))
 
-def ghost_halves(graph, maps, module, name, alignment) -> list:
-    """Add the two halves of a Ghost module's features, each padded to a multiple of `alignment` channels."""
-    primary, cheap = module.primary_conv, module.cheap_operation
-    half = primary.conv.out_channels
-    channels = pad_channels(range(half), alignment)
-    first = _activate(graph, primary, graph.convolution(maps, primary.conv, f"{name}.primary_conv", channels))
-    second = _activate(graph, cheap, graph.depthwise(first, cheap.conv, f"{name}.cheap_operation"))
-    return [first, second.renumbered([channel if channel == ZERO else half + channel for channel in channels])]
+    def join(self, rows, axis, name) -> str:
+        shape = list(self.shapes[rows[0]][1:])
+        shape[axis - 1] = sum(self.shapes[part][axis] for part in rows)
+        return self.node("Concat", rows, name, shape, axis=axis)
 
+    def columns(self, rows, start, stop, name) -> str:
+        limits = [self.constant(f"{name}.{key}", np.array([n], np.int64)) for key, n in (("from", start), ("to", stop))]
+        axis = self.constant(f"{name}.axis", np.array([2], np.int64))
+        return self.node("Slice", [rows, *limits, axis], name, (self.shapes[rows][1], stop - start))
 
-def squeeze_excitation(graph, maps, cell, name) -> list:
-    """Add a `SqueezeExcitation` on a feature in one or more maps."""
-    return multiply(graph, maps, excitation(graph, maps, cell, name), f"{name}.scaled")
+    def squeeze(self, rows, name) -> str:
+        axis = self.constant(f"{name}.axis", np.array([2], np.int64))
+        return self.node("Squeeze", [rows, axis], name, self.shapes[rows][1:-1])
 
+    def sigmoid(self, x):
+        if isinstance(x, FeatureMap):
+            return super().sigmoid(x)
+        return self.node("Sigmoid", [x], f"{x}.sigmoid", self.shapes[x][1:])
 
-def excited_gates(graph, maps, gates, cell, name) -> list:
-    """Multiply gates of half the size of their `maps` by the `SqueezeExcitation` of the gated maps.
+    def exp(self, rows, name) -> str:
+        return self.node("Exp", [rows], name, self.shapes[rows][1:])
 
-    A gate holds for 2x2 pixels, so the mean over the gated map is that over the halved map times the gates: all
-    of it is done at a quarter of the pixels.
-    """
-    halved = [graph.pool("AveragePool", part, _part(f"{name}.halved", maps, i)) for i, part in enumerate(maps)]
-    gated = multiply(graph, halved, gates, f"{name}.gated")
-    return multiply(graph, gates, excitation(graph, gated, cell, name), f"{name}.scaled")
+    def minimum(self, rows, limit, name) -> str:
+        return self._binary("Min", rows, np.float32(limit), name)
 
+    def multiply(self, rows, other, name) -> str:
+        return self._binary("Mul", rows, other, name)
 
-def excitation(graph, maps, cell, name) -> list:
-    """Add the scales of `SqueezeExcitation` for each map, at its full size."""
-    means = [graph.global_mean(part) for part in maps]
-    reduce, expand = cell.conv_reduce, cell.conv_expand
-    y = graph.relu(graph.convolution(means, reduce, f"{name}.conv_reduce", range(reduce.out_channels)))
-    scales = []
-    for index, part in enumerate(maps):
-        scale = graph.convolution([y], expand, _part(f"{name}.conv_expand", maps, index), part.channels)
-        scale = graph.hard_sigmoid(scale)
-        scales.append(graph.resize(scale, part.size, "nearest", f"{scale.name}.resize"))
-    return scales
+    def add(self, x, other, name):
+        if isinstance(x, FeatureMap):
+            return super().add(x, other, name)
+        return self._binary("Add", x, other, name)
 
+    def subtract(self, rows, other, name) -> str:
+        return self._binary("Sub", rows, other, name)
 
-def dfc_attention(graph, maps, dfc, name, features) -> list:
-    """Add the gates of `DFCAttention` on the input `maps`, with the channels of each map of `features`.
+    def _binary(self, operation, rows, other, name) -> str:
+        """Add a node on rows and on others of their shape, or on an array."""
+        if not isinstance(other, str):
+            other = self.constant(f"{name}.constant", np.asarray(other, np.float32))
+        return self.node(operation, [rows, other], name, self.shapes[rows][1:])
 
-    Of the size of `features`, or of half of it if the up-sampling, always nearest then, is left to `apply_gates`.
-    """
-    halved = [halve(graph, part, dfc.pool, _part(f"{name}.halved", maps, i)) for i, part in enumerate(maps)]
-    gate = {nn.Sigmoid: graph.sigmoid, nn.HSigmoid: graph.hard_sigmoid}.get(type(dfc.gate))
-    nearest = dfc.up_sampling == "nearest"  # where the order of gate and up-sampling does not matter
-    pointwise, row, column = (cell.conv for cell in dfc.cell_list)
-    gates = []
-    for index, target in enumerate(features):
-        y = graph.convolution(halved, pointwise, _part(f"{name}.0", features, index), target.channels)
-        y = graph.depthwise(y, row, _part(f"{name}.1", features, index))
-        y = graph.depthwise(y, column, _part(f"{name}.2", features, index))
-        y = gate(y) if gate and (dfc.gate_first or nearest) else y
-        if not nearest:
-            y = graph.resize(y, target.size, dfc.up_sampling, _part(f"{name}.resize", features, index))
-        gates.append(gate(y) if gate and not (dfc.gate_first or nearest) else y)
-    return gates
+    def softmax(self, logits) -> str:
+        logits = self.plain(logits)
+        return self.node("Softmax", [logits], f"{logits}.softmax", self.shapes[logits][1:], axis=1)
 
-
-def apply_gates(graph, maps, gates, name) -> list:
-    """Multiply each map by its gates, these up-sampled by nearest where smaller."""
-    full = []
-    for index, (part, gate) in enumerate(zip(maps, gates)):
-        full.append(_up_sample(graph, gate, part.size, _part(f"{name}.resize", maps, index)))
-    return multiply(graph, maps, full, f"{name}.gated")
-
-
-def multiply(graph, maps, others, name) -> list:
-    """Multiply the maps by the others, one by one."""
-    return [graph.elementwise("Mul", pair, _part(name, maps, i)) for i, pair in enumerate(zip(maps, others))]
-
-
-def halve(graph, x, pool, name):
-    """Add the down-sampling in front of DFC attention: `pool` is its nn.AvgPool2d or nn.MaxPool2d, None is bilinear."""
-    if isinstance(pool, nn.MaxPool2d):
-        return graph.pool("MaxPool", x, name)
-    if pool is not None or all(side % 2 == 0 for side in x.size):  # bilinear by a factor of 2 is a mean of four
-        return graph.pool("AveragePool", x, name)
-    return graph.resize(x, [side // 2 for side in x.size], "bilinear", name)
-
-
-def _up_sample(graph, x, size, name):
-    """Resize by nearest to a larger or the same size."""
-    if tuple(x.size) == tuple(size):
-        return x
-    whole = all(target % side == 0 for target, side in zip(size, x.size))
-    if not whole and np.prod(x.size) * np.prod(size) <= LARGEST_ONE_HOT:
-        return graph.nearest_by_matrix(x, size, name)
-    return graph.resize(x, size, "nearest", name)
-
-
-def _are_halves(gates, maps) -> bool:
-    """Whether each gate stands for 2x2 pixels of its map."""
-    return all(2 * a == b for gate, part in zip(gates, maps) for a, b in zip(gate.size, part.size))
-
-
-def _activate(graph, cell, x):
-    """Add a ReLU where the `ConvBnAct` has one."""
-    return x if cell.relu is None else graph.relu(x)
-
-
-def _part(name, maps, index) -> str:
-    """Give `name`, numbered where a feature has several maps."""
-    return name if len(maps) == 1 else f"{name}.{index}"
+    def plain(self, x) -> str:
+        """Give the name of a tensor that holds the channels of a map in the network's order; rows are as they are."""
+        return self.in_order(x, f"{x.name}.ordered").name if isinstance(x, FeatureMap) else x

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from src.config import dump_config
 from src.errors import UserError
-from src.export.exported import ExportedNetwork, is_exported, show_sides
+from src.export.exported import ExportedNetwork, is_exported
+from src.export.exported_file import show_sides
 from src.inference.finite import FiniteNetwork
 from src.inference.graph_cache import CachedNetwork
 from src.weights import load_weights

@@ -15,6 +15,7 @@ from src.ghostnetv2 import create_network
 from src.inference.arrays import ArrayNetwork
 from src.segmentation.dataset import LoadPair, pair_files
 from src.segmentation.deeplabv3 import DeepLabV3, FullSizeLogits
+from src.segmentation.export_graph import describe_segmenter
 from src.segmentation.loss import SegmentationLoss
 from src.segmentation.metrics import ConfusionMatrix
 from src.segmentation.predictor import SegmentationOptions, SegmentationPredictor
@@ -28,7 +29,7 @@ class SegmentationTask:
     """Semantic segmentation on images with masks; see `src.tasks.Task`."""
 
     best_metric = "mean_iou"
-    formats = ("MINDIR", "AIR")
+    formats = ("MINDIR", "ONNX", "TFLITE", "AIR")
 
     def __init__(self, config: SegmentationConfig):
         self.config = config
@@ -115,6 +116,10 @@ class SegmentationTask:
     def build_export_network(self, network):
         """Build images -> logits (N, classes, H, W) at the size of the input."""
         return FullSizeLogits(network)
+
+    def describe(self, graph, image, network) -> dict:
+        """Add what `build_export_network` computes to a file, see `describe_segmenter`."""
+        return describe_segmenter(graph, image, network)
 
     def prediction_options(self) -> SegmentationOptions:
         """Give what a prediction depends on besides the network."""

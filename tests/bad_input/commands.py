@@ -2,9 +2,10 @@
 
 import os
 
-from bad_input.case import CLASSIFICATION, DETECTION, SEGMENTATION, WEIGHTS, BadInput
+from bad_input.case import CLASSIFICATION, DETECTION, WEIGHTS, BadInput
 
 LOADED = ("--config", CLASSIFICATION, "--checkpoint_path", WEIGHTS)
+INT8 = (*LOADED, "--file_format", "TFLITE", "--weights_type", "int8")
 REQUIRED = "the following arguments are required: --checkpoint_path"
 
 
@@ -74,10 +75,42 @@ CASES = {
     "export: softmax of boxes": BadInput(
         "export.py", ("--config", DETECTION, "--checkpoint_path", WEIGHTS, "--softmax"), "--softmax: is for one output"
     ),
-    "export: format of another task": BadInput(
+    "export: TFLite with an open batch": BadInput(
         "export.py",
-        ("--config", SEGMENTATION, "--checkpoint_path", WEIGHTS, "--file_format", "ONNX"),
-        "--file_format ONNX: is not for segmentation",
+        (*LOADED, "--file_format", "TFLITE", "--dynamic_batch"),
+        "--dynamic_batch: TFLITE files have a fixed",
+    ),
+    "export: TFLite with batch normalisation": BadInput(
+        "export.py",
+        (*LOADED, "--file_format", "TFLITE", "--fold_bn", "false"),
+        "TFLITE: always has batch normalisation folded",
+    ),
+    "export: no such weights": BadInput(
+        "export.py",
+        (*LOADED, "--file_format", "TFLITE", "--weights_type", "int4"),
+        "argument --weights_type: invalid choice: 'int4'",
+    ),
+    "export: float16 in another format": BadInput(
+        "export.py", (*LOADED, "--weights_type", "float16"), "--weights_type float16: is for TFLITE, MINDIR has float32"
+    ),
+    "export: int8 without images": BadInput(
+        "export.py",
+        INT8,
+        "--weights_type int8: needs --calibration_data FOLDER",
+    ),
+    "export: images without int8": BadInput(
+        "export.py", (*LOADED, "--calibration_data", "classes"), "--calibration_data: is for --weights_type int8"
+    ),
+    "export: no such folder of images": BadInput(
+        "export.py", (*INT8, "--calibration_data", "nowhere"), "--calibration_data nowhere: no such folder"
+    ),
+    "export: empty folder of images": BadInput(
+        "export.py", (*INT8, "--calibration_data", "empty"), "empty: holds no images", make_folder("empty")
+    ),
+    "export: images of another size": BadInput(
+        "export.py",
+        (*INT8, "--calibration_data", "classes", "--image_size", "40x48"),
+        "--calibration_data: the settings make images of 33x33, the file takes 40x48",
     ),
     "result: written over a folder": BadInput("eval.py", (*LOADED, "--output", "classes"), "classes: is a folder"),
     "show_batch: no PNG": BadInput(

@@ -8,6 +8,7 @@ import pytest
 from helpers import PROJECT, call_here, normal, randomise_batch_norm, reference
 from mindspore import Tensor
 
+from src.classification.export_graph import describe_classifier
 from src.errors import UserError
 from src.export.export import compare_outputs, export
 from src.export.exported import ExportedNetwork, open_exported, read_notes
@@ -30,9 +31,9 @@ def expected(network):
     return network(Tensor(IMAGES)).asnumpy()
 
 
-def assert_close(actual, expected):
+def assert_close(actual, expected, tolerance=1e-5):
     assert actual.shape == expected.shape
-    assert np.abs(actual - expected).max() <= 1e-5 * np.ptp(expected)
+    assert np.abs(actual - expected).max() <= tolerance * np.ptp(expected)
 
 
 def operators(path):
@@ -74,7 +75,7 @@ def test_mindir_with_fixed_batch_softmax_and_batch_norm(tmp_path, network, expec
 def test_onnx(tmp_path, network, expected, batch, softmax):
     reference("onnx"), reference("onnxruntime")
     path = tmp_path / "network.onnx"
-    assert export(network, path, "ONNX", SIZE, batch=batch, softmax=softmax) < 1e-5
+    assert export(network, path, "ONNX", SIZE, batch=batch, softmax=softmax, describe=describe_classifier) < 1e-5
     assert [file.name for file in tmp_path.iterdir()] == ["network.onnx"]
     assert open_exported(path).input_shape == (batch, *SIZE)
     logits = ExportedNetwork(path).set_train(False)(Tensor(IMAGES)).asnumpy()
@@ -83,17 +84,60 @@ def test_onnx(tmp_path, network, expected, batch, softmax):
     assert_close(logits, expected)
 
 
+@pytest.mark.parametrize(
+    ("batch", "softmax", "weights_type"), [(1, False, "float32"), (2, True, "float32"), (2, False, "float16")]
+)
+def test_tflite(tmp_path, capfd, network, expected, batch, softmax, weights_type):
+    reference("ai_edge_litert")
+    path, options = tmp_path / "network.tflite", {"describe": describe_classifier, "weights_type": weights_type}
+    notes = {"settings": "a: ä"}
+    difference = export(network, path, "TFLITE", SIZE, batch=batch, softmax=softmax, notes=notes, **options)
+    assert difference < (1e-5 if weights_type == "float32" else 1e-2)
+    assert [file.name for file in tmp_path.iterdir()] == ["network.tflite"]
+    assert read_notes(path) == {**notes, **({"outputs": "probabilities"} if softmax else {})}
+    exported = open_exported(path)
+    assert (exported.input_shape, exported.output_shape) == ((batch, *SIZE), (batch, 7))
+    logits = ExportedNetwork(path).set_train(False)(Tensor(IMAGES)).asnumpy()
+    if softmax:  # logits are known up to a constant
+        logits, expected = (y - y.mean(axis=1, keepdims=True) for y in (logits, expected))
+    assert_close(logits, expected, 1e-5 if weights_type == "float32" else 2e-3)
+    assert capfd.readouterr().err == ""
+
+
+def test_int8(tmp_path, capfd, network, expected):
+    """Calibrated on the images that it is then asked about; the ranges of others may be too narrow for them."""
+    reference("ai_edge_quantizer")
+    sizes = []
+
+    def calibrate(float_network):
+        float_network(IMAGES)  # a file of float32, open
+        return IMAGES
+
+    for weights_type in ("float32", "int8"):
+        path = tmp_path / f"{weights_type}.tflite"
+        options = {"describe": describe_classifier, "weights_type": weights_type, "calibrate": calibrate}
+        export(network, path, "TFLITE", SIZE, batch=2, notes={"settings": "a: 1"}, **options)
+        sizes.append(path.stat().st_size)
+    assert sizes[1] < 0.36 * sizes[0]
+    assert read_notes(path) == {"settings": "a: 1"}
+    exported = ExportedNetwork(path)
+    assert exported.file.input_shape == (2, *SIZE)
+    difference = np.abs(exported(Tensor(IMAGES)).asnumpy() - expected).mean()
+    assert 1e-4 < difference / np.ptp(expected) < 0.1
+    assert capfd.readouterr().err == ""
+
+
 def test_a_difference_is_refused():
     a, b = np.array([1.0, 2.0], np.float32), np.array([1.0, 2.1], np.float32)
-    assert compare_outputs([a], [a], "x") == 0
+    assert compare_outputs([a], [a], "x", 1e-4) == 0
     with pytest.raises(UserError, match=r"x: not written: .* differs from the original by 0\.1"):
-        compare_outputs([a], [b], "x")
+        compare_outputs([a], [b], "x", 1e-4)
     with pytest.raises(UserError, match=r"differs from the original by 0\.1"):  # small beside the other output
-        compare_outputs([a, 5000 * a], [b, 5000 * a], "x")
+        compare_outputs([a, 5000 * a], [b, 5000 * a], "x", 1e-4)
     with pytest.raises(UserError, match="differs from the original by nan"):
-        compare_outputs([a], [a * float("nan")], "x")
+        compare_outputs([a], [a * float("nan")], "x", 1e-4)
     with pytest.raises(UserError, match=r"gives \[\(1,\)\], the original \[\(2,\)\]"):
-        compare_outputs([a], [a[:1]], "x")
+        compare_outputs([a], [a[:1]], "x", 1e-4)
 
 
 def test_a_wrong_file_is_not_left(tmp_path, network, monkeypatch):
@@ -108,7 +152,7 @@ def test_a_wrong_file_is_not_left(tmp_path, network, monkeypatch):
 
     monkeypatch.setattr("src.export.export.fold_batch_norm", wrong)
     with pytest.raises(UserError, match="not written: the exported network differs from the original by 1"):
-        export(network, path, "ONNX", SIZE)
+        export(network, path, "ONNX", SIZE, describe=describe_classifier)
     assert [file.name for file in tmp_path.iterdir()] == ["network.onnx"]
     assert path.read_text() == "before"
 
@@ -119,6 +163,9 @@ def test_a_wrong_file_is_not_left(tmp_path, network, monkeypatch):
         ("AIR", SIZE, {}, "AIR: needs an Ascend device, this is CPU"),
         ("ONNX", SIZE, {"fold": False}, "ONNX: always has batch normalisation folded"),
         ("MINDIR", (3, 32, 40), {}, "images of 32x40 pixels are too small: at least 33"),
+        ("TFLITE", SIZE, {"fold": False}, "TFLITE: always has batch normalisation folded"),
+        ("TFLITE", SIZE, {"batch": None}, "--dynamic_batch: TFLITE files have a fixed batch, which --batch_size sets"),
+        ("ONNX", SIZE, {"weights_type": "float16"}, "--weights_type float16: is for TFLITE, ONNX has float32 alone"),
     ],
 )
 def test_what_is_not_possible(tmp_path, network, file_format, shape, options, message):
@@ -129,6 +176,12 @@ def test_what_is_not_possible(tmp_path, network, file_format, shape, options, me
     assert not list(tmp_path.iterdir())
 
 
+def test_int8_without_the_package_is_one_line(tmp_path, network, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "ai_edge_quantizer" else True)
+    with pytest.raises(UserError, match="int8: needs the package ai-edge-quantizer: pip install ai-edge-quantizer$"):
+        export(network, tmp_path / "a", "TFLITE", SIZE, weights_type="int8")
+
+
 def test_image_size_on_the_command_line():
     from export import read_image_size
 
@@ -137,17 +190,17 @@ def test_image_size_on_the_command_line():
         read_image_size("224")
 
 
-def test_onnx_without_the_package(tmp_path, network, monkeypatch):
+@pytest.mark.parametrize(("file_format", "package"), [("ONNX", "onnx"), ("TFLITE", "ai-edge-litert")])
+def test_without_the_package_one_line_says_what_to_install(tmp_path, network, monkeypatch, file_format, package):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match="needs the package onnx: pip install onnx"):
-        export(network, tmp_path / "a.onnx", "ONNX", SIZE)
+    with pytest.raises(UserError, match=f"{file_format}: needs the package {package}: pip install {package}$"):
+        export(network, tmp_path / "a", file_format, SIZE)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
     ("config", "flags", "message"),
     [
-        ("detection/bccd", ("--file_format", "ONNX"), "ONNX: is not for detection, which has MINDIR, AIR"),
-        ("segmentation/camvid", ("--file_format", "ONNX"), "ONNX: is not for segmentation, which has MINDIR, AIR"),
         ("detection/bccd", ("--softmax",), "one output of logits, this network gives boxes, objectness, class_scores"),
         ("detection/bccd", ("--image_size", "64x64"), "outputs are for one size, which data.image_size=N sets"),
     ],

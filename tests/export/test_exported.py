@@ -13,8 +13,9 @@ from mindspore import Tensor, nn
 from src.classification.settings import ClassificationConfig
 from src.detection.settings import DetectionConfig
 from src.errors import UserError
-from src.export.export import ExportSignature, write_mindspore
+from src.export.export import ExportSignature
 from src.export.exported import ExportedNetwork, open_exported, read_notes, with_image_size
+from src.export.mindir_file import write_mindspore
 from src.ghostnetv2 import create_network
 from src.inference.arrays import ArrayNetwork
 from src.inference.loading import load_network
@@ -30,13 +31,14 @@ CHECKPOINT = ("--config", CONFIG, "--data_url", "data", *SETTINGS, "runtime.grap
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Five images in two classes, a checkpoint, and its exports."""
-    reference("onnx"), reference("onnxruntime")
+    reference("onnx"), reference("onnxruntime"), reference("ai_edge_litert")
     root = tmp_path_factory.mktemp("exported")
     write_images(root / "data", {"val": {"bright": 3, "dark": 2}}, size=(50, 44))
     save_weights(randomise_batch_norm(create_network("ghostnetv2_1x", 2)), root / "net.ckpt")
     for arguments in (
         ("--file_format", "ONNX", "--file_name", "two.onnx", "--batch_size", 2, "--softmax"),
         ("--file_format", "MINDIR", "--file_name", "any", "--dynamic_batch"),
+        ("--file_format", "TFLITE", "--file_name", "three", "--batch_size", 3, "--softmax"),
         ("--file_format", "ONNX", "--file_name", "larger", "--image_size", "48x48"),
     ):
         checkpoint = ("--config", CONFIG, "--checkpoint_path", "net.ckpt", "--data_url", "data")
@@ -55,7 +57,7 @@ def evaluate(folder, name, *arguments):
 
 def test_evaluation_equals_that_of_the_checkpoint(folder):
     expected = evaluate(folder, "net.ckpt", *CHECKPOINT)
-    for name in ("two.onnx", "any.mindir"):  # with the settings that the files hold
+    for name in ("two.onnx", "any.mindir", "three.tflite"):  # with the settings that the files hold
         accuracy, loss = evaluate(folder, name)
         assert accuracy == expected[0]
         assert loss == pytest.approx(expected[1], rel=1e-5)
@@ -92,6 +94,7 @@ def test_prediction_equals_that_of_the_checkpoint(folder):
     shares = predict("net.ckpt", *CHECKPOINT)
     assert len(shares) == 4
     assert predict("two.onnx") == pytest.approx(shares, abs=0.011)
+    assert predict("three.tflite") == pytest.approx(shares, abs=0.011)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +102,14 @@ def test_prediction_equals_that_of_the_checkpoint(folder):
     [
         ("two.onnx", ("data.image_size=38",), "takes images of 3x40x40, the settings give 3x38x38: data.image_size"),
         ("any.mindir", ("--num_classes", 3), "any.mindir: gives 2 classes, the settings say 3; --num_classes 2 fits"),
+        (
+            "three.tflite",
+            ("data.image_size=38",),
+            "takes images of 3x40x40, the settings give 3x38x38: data.image_size",
+        ),
+        ("three.tflite", ("--num_classes", 3), "gives 2 classes, the settings say 3; --num_classes 2 fits"),
         ("no.onnx", (), "no.onnx: no such file"),
+        ("no.tflite", (), "no.tflite: no such file"),
     ],
 )
 def test_what_does_not_fit_is_one_line(folder, name, arguments, message):
@@ -108,13 +118,15 @@ def test_what_does_not_fit_is_one_line(folder, name, arguments, message):
     assert message in result.stderr
 
 
-@pytest.mark.parametrize("name", ["bad.onnx", "bad.mindir"])
+@pytest.mark.parametrize("name", ["bad.onnx", "bad.mindir", "bad.tflite"])
 def test_a_damaged_file_is_named(tmp_path, name):
-    if name.endswith(".onnx"):
-        reference("onnxruntime")
+    if not name.endswith(".mindir"):
+        reference("onnxruntime" if name.endswith(".onnx") else "ai_edge_litert")
     (tmp_path / name).write_bytes(b"\x08\x07nothing to see here")
     for read in (open_exported, read_notes):
-        with pytest.raises(UserError, match=rf"{name}: (onnxruntime cannot read it|is not a whole MINDIR file)"):
+        with pytest.raises(
+            UserError, match=rf"{name}: ((onnxruntime|LiteRT) cannot read it|is not a whole MINDIR file)"
+        ):
             read(tmp_path / name)
 
 
@@ -179,11 +191,24 @@ def test_a_foreign_mindir_file_is_one_line(tmp_path, capfd, change, message):
     assert capfd.readouterr().err == ""
 
 
-def test_without_onnxruntime_one_line_says_what_to_install(tmp_path, monkeypatch):
-    (tmp_path / "a.onnx").write_bytes(b"anything")
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(UserError, match=r"a\.onnx: needs the package onnxruntime: pip install onnxruntime"):
-        open_exported(tmp_path / "a.onnx")
+@pytest.mark.parametrize("length", [0, 3, 100, 200_000, -100_000, -1000])
+def test_a_tflite_file_that_was_cut_is_one_line(folder, tmp_path, capfd, length):
+    (tmp_path / "cut.tflite").write_bytes((folder / "three.tflite").read_bytes()[:length])
+    for read in (open_exported, read_notes):
+        with pytest.raises(UserError, match=r"cut\.tflite: LiteRT cannot read it: \w"):
+            read(tmp_path / "cut.tflite")
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "package"),
+    [("a.onnx", "onnxruntime", "onnxruntime"), ("a.tflite", "ai_edge_litert.interpreter", "ai-edge-litert")],
+)
+def test_without_a_runtime_one_line_says_what_to_install(tmp_path, monkeypatch, name, module, package):
+    (tmp_path / name).write_bytes(b"anything")
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(UserError, match=rf"{name}: needs the package {package}: pip install {package}"):
+        open_exported(tmp_path / name)
 
 
 def test_exported_files_of_another_ending_are_named(folder, tmp_path):

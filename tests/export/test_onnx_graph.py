@@ -10,6 +10,7 @@ from helpers import copy_weights, normal, random_timm, randomise_batch_norm, ref
 from mindspore import Tensor
 
 from src.architecture import VARIANTS, DFCOptions
+from src.classification.export_graph import describe_classifier
 from src.export.folding import fold_batch_norm
 from src.ghostnetv2 import create_network
 from src.weights.names import TIMM_NAMES
@@ -28,7 +29,12 @@ def pynative(graph_mode):
 def build(folded, size, batch=None, **options):
     from src.export.onnx_graph import build_onnx
 
-    return build_onnx(folded, (3, *size), batch, **options)
+    def describe(graph, image, network):
+        if not network.features_only:
+            return describe_classifier(graph, image, network)
+        return {f"map_{index}": x for index, x in enumerate(graph.backbone(image, network))}
+
+    return build_onnx(describe, folded, (3, *size), batch, **options)
 
 
 def run(model, x):
