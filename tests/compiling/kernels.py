@@ -1,6 +1,6 @@
 """The kernels of a compiled training step or evaluation network, on CPU, and on GPU and Ascend without the device.
 
-python tests/compiling/kernels.py {cpu,gpu,ascend} CASE... [section.key=value ...]     from the project's root
+python tests/compiling/kernels.py {cpu,gpu,ascend} CASE... [section.key=value ...] [--update]   from the project's root
 
 Each case is compiled in a process of its own, and MindSpore's dump of what it would launch is read. For GPU and Ascend,
 stand-ins for CUDA's and CANN's libraries are needed, from a program `STUBS`, which says what that proves.
@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -79,6 +80,13 @@ def compile_case(device, case, *settings, full=False) -> Compiled:
         return Compiled(read_kernels(Path(folder)), time.monotonic() - start)
 
 
+def compile_cases(device, cases, full=False):
+    """Compile cases, each a name and settings, and yield a `Compiled` each; two at a time, as each takes one core."""
+    stub_environment(device)  # which two processes must not build at once
+    with ThreadPoolExecutor(2) as pool:
+        yield from pool.map(lambda case: compile_case(device, *case, full=full), cases)
+
+
 def stub_environment(device) -> dict:
     """Build the stand-ins for a device's libraries, once a machine: the variables under which they are found."""
     if device == "cpu":
@@ -98,15 +106,22 @@ def read_kernels(folder) -> collections.Counter:
         for name, details in re.findall(r"^%\d+ = kernel_graph\d+:(\S+?)-op\d+\(.*((?:\n\t# .*)+)", text, re.MULTILINE):
             device = re.search(r"device context: ([A-Za-z]+)", details)
             types = re.search(r"type : (.*?) *$", details, re.MULTILINE)
-            types = re.sub(r"<(?:Ref\[)?Tensor\[(\w+)\]+>", r"\1", types[1] if types else "")
-            types = re.sub(r"\b(\w+)(?: \1){3,}\b", r"\1*", types)  # of any number, more than three
-            kernels[device[1] if device else "?", name, types] += 1
+            kernels[device[1] if device else "?", name, shorten_types(types[1] if types else "?")] += 1
     return kernels
+
+
+def shorten_types(text) -> str:
+    """Shorten MindSpore's list of types, without lengths: `Float32* [Int64] <Bool> -> Float32`.
+
+    A tensor's type stands alone, a tuple's in brackets, a number's as it is; * stands for repetitions.
+    """
+    text = re.sub(r"<(?:Ref\[)?Tensor\[(\w+)\]+>", r"\1", text)
+    text = re.sub(r"<Tuple\[(\w*)(?:\*\d+)?\]>", r"[\1]", text)
+    return re.sub(r"(?<!\S)(\S+)(?: \1)+(?!\S)", r"\1*", text)
 
 
 def compile_here(device, case, settings, full) -> None:
     """Compile a case in this process, whose environment is set already."""
-    sys.path.insert(0, str(PROJECT))
     import src.runtime
 
     src.runtime.DEVICE_FILES[TARGETS[device]] = os.devnull  # the driver's file, where the device is looked for
@@ -169,26 +184,41 @@ def build_columns(config) -> list:
 
 
 def main() -> None:
+    sys.path[:0] = [str(PROJECT), str(PROJECT / "tests")]
+    from compiling import review
+
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("device", choices=TARGETS)
-    parser.add_argument("cases", nargs="+", metavar="CASE", help="TASK or TASK-eval; settings for all behind them")
+    text = "TASK, or TASK-eval, and settings for all of them; `all` for those of the reviewed list"
+    parser.add_argument("cases", nargs="+", metavar="CASE", help=text)
     parser.add_argument("--full", action="store_true", help="all blocks of the network")
+    parser.add_argument("--update", action="store_true", help="add the kernels to the reviewed list")
     parser.add_argument("--here", help=argparse.SUPPRESS)
     arguments = parser.parse_intermixed_args()
     settings = [text for text in arguments.cases if "=" in text]
-    for case in (text for text in arguments.cases if "=" not in text):
-        if arguments.here:
-            try:
-                compile_here(arguments.device, case, settings, arguments.full)
-            except Exception as error:
-                print(error, file=sys.stderr, flush=True)
-                os._exit(1)
-            os._exit(0)  # nothing to tidy up on a device that is not there
-        compiled = compile_case(arguments.device, case, *settings, full=arguments.full)
-        host = compiled.count(primitive=HOST_CALLBACK)
-        print(f"{case}: {compiled.count()} kernels, {host} host callbacks, {compiled.seconds:.0f} s")
-        for (device, name, types), count in sorted(compiled.kernels.items()):
-            print(f"  {device:6} {count:5} x {name}: {types}")
+    names = [text for text in arguments.cases if "=" not in text]
+    if arguments.here:
+        try:
+            compile_here(arguments.device, names[0], settings, arguments.full)
+        except Exception as error:
+            print(error, file=sys.stderr, flush=True)
+            os._exit(1)
+        os._exit(0)  # nothing to tidy up on a device that is not there
+    target, complete = TARGETS[arguments.device], arguments.cases == ["all"]
+    cases = review.reviewed_cases(target) if complete else [(name, *settings) for name in names]
+    seen = set()
+    for case, compiled in zip(cases, compile_cases(arguments.device, cases, arguments.full)):
+        print_case(case, compiled)
+        seen |= review.describe(compiled.kernels, target)
+    if arguments.update:
+        review.update_list(target, seen, complete)
+
+
+def print_case(case, compiled) -> None:
+    host = compiled.count(primitive=HOST_CALLBACK)
+    print(f"{' '.join(case)}: {compiled.count()} kernels, {host} host callbacks, {compiled.seconds:.0f} s")
+    for (device, name, types), count in sorted(compiled.kernels.items()):
+        print(f"  {device:6} {count:5} x {name}: {types}", flush=True)
 
 
 if __name__ == "__main__":

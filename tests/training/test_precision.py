@@ -1,14 +1,17 @@
 """Mixed precision: what is float16 and what stays float32, and that training follows float32."""
 
+import itertools
 from typing import get_args, get_type_hints
 
 import mindspore
 import numpy as np
 import pytest
-from helpers import normal, optimizer_of, step_of
+from helpers import normal, optimizer_of, randomise_batch_norm, step_of
 from mindspore import Tensor, nn, ops
 
+from src.architecture import DFCOptions
 from src.errors import UserError
+from src.ghostnetv2 import DFCAttention
 from src.layers.sync_batch_norm import SyncBatchNorm2d, convert_batch_norm
 from src.settings import PrecisionSettings
 from src.training.precision import check_precision, mix_precision
@@ -81,6 +84,67 @@ def test_synchronised_normalisation_stays_float32():
     mixed = mix_precision(network, "O2", "CPU").set_train(False)
     assert "Float16" not in str(mixed(x).dtype)
     assert np.abs(mixed(x).asnumpy() - expected).max() < 1e-2
+
+
+class Attentions(nn.Cell):
+    """DFC attention of many options: (N, 2, H, W) -> the sum of squares of all maps, and the maps (N, 4, H, W)."""
+
+    def __init__(self, options):
+        super().__init__()
+        self.attentions = nn.CellList([DFCAttention(2, 4, DFCOptions(**choices), dilation=1) for choices in options])
+
+    def construct(self, x):
+        maps, total = (), 0.0
+        for attention in self.attentions:
+            gate = attention(x, x.shape[2:])
+            maps += (gate,)
+            total = total + (gate.astype(mindspore.float32) ** 2).sum()
+        return total, maps
+
+
+def options_of_dfc():
+    """Every up-sampling with every gate in either place; the down-samplings take turns, and so meet all of both."""
+    down, up, gate, position = (
+        get_args(get_type_hints(DFCOptions)[f"dfc_{name}"])
+        for name in ("down_sampling", "up_sampling", "gate", "gate_position")
+    )
+    gates = [pair for pair in itertools.product(gate, position) if pair != ("none", position[1])]
+    return [
+        {
+            "dfc_down_sampling": down[(i + j) % len(down)],
+            "dfc_up_sampling": up[i],
+            "dfc_gate": gates[j][0],
+            "dfc_gate_position": gates[j][1],
+        }
+        for i, j in itertools.product(range(len(up)), range(len(gates)))
+    ]
+
+
+def maps_and_gradients(level):
+    """Compile and run DFC attention of all options in one graph: the map of each, and its gradients as a vector."""
+    mindspore.set_seed(3)
+    network = randomise_batch_norm(Attentions(options_of_dfc()))
+    parameters = network.trainable_params()
+    mixed = mix_precision(network, level, "CPU").set_train()
+    (_, maps), gradients = ops.value_and_grad(mixed, None, parameters, has_aux=True)(Tensor(normal(2, 2, 7, 10)))
+    arrays = [gradient.asnumpy().ravel() for gradient in gradients]
+    count = len(arrays) // len(maps)
+    vectors = [np.concatenate(arrays[i * count : (i + 1) * count]) for i in range(len(maps))]
+    return [value.asnumpy().astype(np.float32) for value in maps], vectors
+
+
+@pytest.fixture(scope="module")
+def float32_attention():
+    mindspore.set_context(mode=mindspore.GRAPH_MODE)  # before conftest's own fixture
+    return maps_and_gradients("O0")
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_every_option_of_dfc_attention_follows_float32(level, float32_attention):
+    """Maps within a few roundings of float16, which are 5e-4 each; gradients of a normalised weight lose digits."""
+    for actual, expected, limit in zip(maps_and_gradients(level), float32_attention, (2e-3, 5e-3)):
+        errors = [np.linalg.norm(ours - theirs) / np.linalg.norm(theirs) for ours, theirs in zip(actual, expected)]
+        assert 1e-6 < max(errors) < limit
 
 
 def test_bfloat16_is_refused_where_it_is_missing():
