@@ -11,7 +11,7 @@ from src.console import run
 from src.data.images import list_images
 from src.inference.arrays import ArrayNetwork
 from src.inference.loading import cache_graphs, load_network
-from src.inference.prediction import ResultFiles, predict_images, show_progress
+from src.inference.prediction import ResultFiles, add_result_flags, tell_predictions
 from src.tasks import create_task
 
 EXIF_ROTATION = "data.exif_rotation"
@@ -21,9 +21,7 @@ def parse_arguments():
     parser = build_parser(__doc__)
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="images, or folders of images")
     add_weights(parser)
-    parser.add_argument("--output_dir", metavar="DIR", help="folder for drawings, for tasks that draw")
-    parser.add_argument("--csv", metavar="FILE", help="table to write, a row for each finding; new file")
-    parser.add_argument("--json", metavar="FILE", help="the same as JSON; new file")
+    add_result_flags(parser)
     parser.add_argument(
         "--set", nargs="*", default=[], metavar="section.key=value", help="settings to change; as well at the end"
     )
@@ -52,12 +50,7 @@ def main():
     network = cache_graphs(network, config, runtime.device_target)
     for line in (loaded, *notes):
         print(line)
-    predictor = task.build_predictor(ArrayNetwork(network))
-    predictions = predict_images(predictor, paths, arguments.output_dir)
-    for prediction in show_progress(predictions, len(paths)):
-        print(*prediction.lines, sep="\n", flush=True)
-        results.add(prediction)
-    results.write()
+    tell_predictions(task.build_predictor(ArrayNetwork(network)), paths, results, arguments.output_dir)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from src.console import Parser, run
 from src.data.images import list_images
 from src.errors import UserError
 from src.export.exported import FileNetwork
-from src.inference.prediction import ResultFiles, predict_images, show_progress
+from src.inference.prediction import ResultFiles, add_result_flags, tell_predictions
 from src.predictors import build_predictor
 
 ENDINGS = (".onnx", ".tflite")
@@ -23,9 +23,7 @@ def parse_arguments():
     parser = Parser(__doc__.splitlines()[0])
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="images, or folders of images")
     parser.add_argument("--file", required=True, help=f"from export.py: {' or '.join(ENDINGS)}")
-    parser.add_argument("--csv", metavar="FILE", help="table to write, a row for each finding; new file")
-    parser.add_argument("--json", metavar="FILE", help="the same as JSON; new file")
-    parser.add_argument("--output_dir", metavar="DIR", help="folder for drawings, for tasks that draw")
+    add_result_flags(parser)
     parser.add_argument("--threads", type=int, default=os.cpu_count(), metavar="N", help="that decode images")
     parser.add_argument("--stored_orientation", action="store_true", help="do not turn photographs upright")
     arguments = parser.parse_args()
@@ -45,11 +43,7 @@ def main():
     predictor = build_predictor(network, network.file.notes, arguments.file, changes)
     for line in notes:
         print(line)
-    predictions = predict_images(predictor, paths, arguments.output_dir, arguments.threads)
-    for prediction in show_progress(predictions, len(paths)):
-        print(*prediction.lines, sep="\n", flush=True)
-        results.add(prediction)
-    results.write()
+    tell_predictions(predictor, paths, results, arguments.output_dir, arguments.threads)
 
 
 if __name__ == "__main__":

@@ -1,26 +1,21 @@
 """The most probable classes of an image. Needs no MindSpore."""
 
 from dataclasses import dataclass
-from typing import Tuple
 
 import numpy as np
 
 from src.classification.center_crop import CenterCrop
 from src.data.images import load_image, normalise
 from src.errors import UserError, quote
-from src.inference.prediction import Prediction, softmax
+from src.inference.prediction import Prediction, PredictionOptions, softmax
 
 TOP = 5  # classes of an image
 
 
 @dataclass(frozen=True)
-class ClassificationOptions:
+class ClassificationOptions(PredictionOptions):
     """What a prediction depends on besides the network, see `src.classification.settings`."""
 
-    class_names: Tuple[str, ...]
-    mean: Tuple[float, ...]
-    std: Tuple[float, ...]
-    exif_rotation: bool
     image_size: int
     eval_resize: int
     interpolation: str

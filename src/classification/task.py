@@ -1,6 +1,5 @@
 """Classification as a task: what the entry points and the training loop need to know about it."""
 
-import dataclasses
 from functools import partial
 from pathlib import Path
 
@@ -163,9 +162,7 @@ class ClassificationTask:
 
     def prediction_options(self) -> ClassificationOptions:
         """Give what a prediction depends on besides the network."""
-        data = self.config.data
-        names = [item.name for item in dataclasses.fields(ClassificationOptions) if item.name != "class_names"]
-        return ClassificationOptions(self.class_names(), **{name: getattr(data, name) for name in names})
+        return ClassificationOptions.choose(self.class_names(), self.config.data)
 
     def build_predictor(self, network):
         """Build what predicts images, see `ClassificationPredictor`."""

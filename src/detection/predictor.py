@@ -10,18 +10,14 @@ from src.detection.postprocess import select_detections
 from src.detection.transforms import whole_view
 from src.drawing import palette
 from src.errors import UserError, quote
-from src.inference.prediction import Prediction
+from src.inference.prediction import Prediction, PredictionOptions
 
 
 @dataclass(frozen=True)
-class DetectionOptions:
+class DetectionOptions(PredictionOptions):
     """What a prediction depends on besides the network, see `src.detection.settings` and `DetectionLimits`."""
 
-    class_names: Tuple[str, ...]
-    mean: Tuple[float, ...]
-    std: Tuple[float, ...]
     mean_colour: Tuple[int, ...]
-    exif_rotation: bool
     image_size: int
     objectness: float
     score: float

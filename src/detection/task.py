@@ -1,6 +1,5 @@
 """Detection as a task: what the entry points and the training loop need to know about it."""
 
-import dataclasses
 from functools import partial
 from pathlib import Path
 
@@ -137,9 +136,7 @@ class DetectionTask:
 
     def prediction_options(self) -> DetectionOptions:
         """Give what a prediction depends on besides the network."""
-        names = ("mean", "std", "mean_colour", "exif_rotation", "image_size")
-        given = {name: getattr(self.config.data, name) for name in names}
-        return DetectionOptions(self.class_names(), **given, **dataclasses.asdict(self.config.inference))
+        return DetectionOptions.choose(self.class_names(), self.config.data, self.config.inference)
 
     def build_predictor(self, network):
         """Build what predicts images, see `DetectionPredictor`."""

@@ -1,5 +1,6 @@
 """What a network says of images, for people and for programs, whatever the task. Needs no MindSpore."""
 
+import dataclasses
 import json
 import os
 import sys
@@ -15,6 +16,23 @@ from src.errors import UserError, quote
 from src.files import atomic_path, write_csv, write_text
 
 AHEAD = 2  # images that each thread may be ahead of the network
+
+
+@dataclass(frozen=True)
+class PredictionOptions:
+    """What a prediction depends on besides the network; a task adds to it. The fields are settings of these names."""
+
+    class_names: Tuple[str, ...]
+    mean: Tuple[float, ...]
+    std: Tuple[float, ...]
+    exif_rotation: bool
+
+    @classmethod
+    def choose(cls, class_names, *sections):
+        """Take each of the other fields from the first of the sections of settings that has it."""
+        names = [item.name for item in dataclasses.fields(cls) if item.name != "class_names"]
+        given = {name: getattr(next(part for part in sections if hasattr(part, name)), name) for name in names}
+        return cls(class_names, **given)
 
 
 @dataclass(frozen=True)
@@ -60,6 +78,22 @@ def predict_images(predictor, paths, output_dir=None, threads=1):
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def tell_predictions(predictor, paths, results, output_dir, threads=1) -> None:
+    """Print what is found in images, and write it to the files of `results`; see `predict_images` for the others."""
+    predictions = predict_images(predictor, paths, output_dir, threads)
+    for prediction in show_progress(predictions, len(paths)):
+        print(*prediction.lines, sep="\n", flush=True)
+        results.add(prediction)
+    results.write()
+
+
+def add_result_flags(parser) -> None:
+    """Add the flags that say where predictions go besides standard output."""
+    parser.add_argument("--csv", metavar="FILE", help="table to write, a row for each finding; new file")
+    parser.add_argument("--json", metavar="FILE", help="the same as JSON; new file")
+    parser.add_argument("--output_dir", metavar="DIR", help="folder for drawings, for tasks that draw")
 
 
 class DrawingFolder:

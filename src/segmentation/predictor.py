@@ -7,7 +7,7 @@ import numpy as np
 
 from src.data.images import load_image
 from src.errors import quote
-from src.inference.prediction import Prediction
+from src.inference.prediction import Prediction, PredictionOptions
 from src.segmentation.drawing import draw_overlay
 from src.segmentation.segmenter import Segmenter
 
@@ -15,13 +15,9 @@ SMALLEST_SHARE = 1e-3  # of an image, for a class to be listed
 
 
 @dataclass(frozen=True)
-class SegmentationOptions:
+class SegmentationOptions(PredictionOptions):
     """What a prediction depends on besides the network, see `src.segmentation.settings`."""
 
-    class_names: Tuple[str, ...]
-    mean: Tuple[float, ...]
-    std: Tuple[float, ...]
-    exif_rotation: bool
     base_size: Tuple[int, int]
     size_multiple: int
     scales: Tuple[float, ...]

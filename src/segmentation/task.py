@@ -123,10 +123,7 @@ class SegmentationTask:
 
     def prediction_options(self) -> SegmentationOptions:
         """Give what a prediction depends on besides the network."""
-        data, evaluation = self.config.data, self.config.evaluation
-        given = {name: getattr(data, name) for name in ("mean", "std", "exif_rotation", "base_size")}
-        given.update({name: getattr(evaluation, name) for name in ("size_multiple", "scales", "flip")})
-        return SegmentationOptions(self.class_names(), **given)
+        return SegmentationOptions.choose(self.class_names(), self.config.data, self.config.evaluation)
 
     def build_predictor(self, network):
         """Build what predicts images, see `SegmentationPredictor`."""
