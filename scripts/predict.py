@@ -9,9 +9,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from src.command_line import add_weights, build_parser, read_config, start_runtime
 from src.console import run
 from src.data.images import list_images
-from src.inference.arrays import ArrayNetwork
 from src.inference.loading import cache_graphs, load_network
 from src.inference.prediction import ResultFiles, add_result_flags, tell_predictions
+from src.layers.arrays import ArrayNetwork
 from src.tasks import create_task
 
 EXIF_ROTATION = "data.exif_rotation"

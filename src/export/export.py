@@ -6,10 +6,11 @@ from typing import Optional, Tuple
 
 import mindspore
 import numpy as np
-from mindspore import Tensor, nn
+from mindspore import nn
 from PIL import Image
 from scipy.special import softmax as softmax_of
 
+from src.architecture import MIN_INPUT_SIZE
 from src.errors import UserError
 from src.export.exported import OUTPUTS, PROBABILITIES, FileNetwork, open_exported
 from src.export.folding import fold_batch_norm
@@ -17,7 +18,7 @@ from src.export.mindir_file import write_mindspore
 from src.export.onnx_file import write_onnx
 from src.export.tflite_file import quantize_tflite, write_tflite
 from src.files import atomic_path
-from src.ghostnetv2 import MIN_INPUT_SIZE
+from src.layers.arrays import ArrayNetwork
 
 FILE_FORMATS = ("MINDIR", "ONNX", "TFLITE", "AIR")
 PACKAGES = {  # of the formats that are written operator by operator: name to import and to install, runtime
@@ -226,7 +227,6 @@ def run_by_operator(network, images) -> list:
     mode = mindspore.get_context("mode")
     mindspore.set_context(mode=mindspore.PYNATIVE_MODE)
     try:
-        outputs = network(Tensor(images))
-        return [output.asnumpy() for output in (outputs if isinstance(outputs, tuple) else (outputs,))]
+        return ArrayNetwork(network)(images)
     finally:
         mindspore.set_context(mode=mode)

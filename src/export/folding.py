@@ -57,3 +57,10 @@ def _replace(cell, name, child) -> None:
         cell[int(name)] = child  # these keep a second record of their cells
     else:
         setattr(cell, name, child)
+
+
+def weights_of(convolution):
+    """Give weight and bias of an nn.Conv2d as arrays."""
+    weight = convolution.weight.asnumpy()
+    bias = convolution.bias.asnumpy() if convolution.has_bias else np.zeros(len(weight), weight.dtype)
+    return weight, bias

@@ -10,6 +10,7 @@ from mindspore import Tensor, nn
 
 from src.errors import UserError
 from src.export.exported_file import ExportedFile, check_inputs, guarded, reason, without_log
+from src.layers.arrays import ArrayNetwork
 
 
 def write_mindspore(network, path, file_format, image_shape, batch, notes) -> None:
@@ -79,12 +80,6 @@ def _load(path):
     """Build the function from an array to the list of a MINDIR file's outputs."""
     try:
         with without_log():
-            cell = nn.GraphCell(mindspore.load(str(path)))
+            return ArrayNetwork(nn.GraphCell(mindspore.load(str(path))))
     except (RuntimeError, ValueError, TypeError) as error:
         raise UserError(f"{path}: MindSpore cannot read it: {reason(error)}") from None
-
-    def run(images):
-        outputs = cell(Tensor(images))
-        return [output.asnumpy() for output in (outputs if isinstance(outputs, tuple) else (outputs,))]
-
-    return run

@@ -18,7 +18,8 @@ import numpy as np
 from mindspore import nn
 
 from src.architecture import BLOCKS
-from src.export.onnx_builder import ZERO, pad_channels, take, weights_of
+from src.export.folding import weights_of
+from src.export.onnx_builder import ZERO, pad_channels, take
 
 CHANNEL_BLOCK = 16  # of ONNX Runtime's layout with AVX-512; a multiple of those of other processors
 CONVOLUTION_ALIGNMENT = 4  # its convolutions read channels in groups of 4, all else needs whole blocks

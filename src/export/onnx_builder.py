@@ -11,6 +11,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from src.export.folding import weights_of
+
 OPSET = 18  # the first whose Resize takes sizes for height and width alone
 IR_VERSION = 8  # of the first onnx release with that opset, so that older runtimes read the file
 ZERO = -1  # in `FeatureMap.channels`: a place that holds zeros
@@ -56,13 +58,6 @@ def take(array, places, axis=0):
     taken = np.take(array, np.maximum(places, 0), axis)
     mask = np.expand_dims(places != ZERO, tuple(range(1, taken.ndim - axis)))
     return taken * mask.astype(array.dtype)
-
-
-def weights_of(convolution):
-    """Give weight and bias of an nn.Conv2d as arrays."""
-    weight = convolution.weight.asnumpy()
-    bias = convolution.bias.asnumpy() if convolution.has_bias else np.zeros(len(weight), weight.dtype)
-    return weight, bias
 
 
 class GraphBuilder:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from src.export.folding import weights_of
 from src.export.onnx_backbone import CHANNEL_BLOCK, add_backbone
-from src.export.onnx_builder import ZERO, FeatureMap, GraphBuilder, take, weights_of
+from src.export.onnx_builder import ZERO, FeatureMap, GraphBuilder, take
 from src.export.onnx_winograd import add_winograd
 
 WINOGRAD_PRODUCTS = 7_000_000  # channels in x channels out x pixels from which it is faster (measured)

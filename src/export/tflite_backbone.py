@@ -11,6 +11,8 @@ import numpy as np
 from ai_edge_litert.schema_py_generated import ActivationFunctionType, Padding
 from mindspore import nn
 
+from src.export.folding import weights_of
+
 
 def bottleneck(graph, x, block, name):
     """Add a `GhostBottleneck`."""
@@ -98,7 +100,7 @@ def are_halves(gates, x) -> bool:
 def excitation(graph, x, cell, name):
     """Add the scales (N, 1, 1, C) of `SqueezeExcitation`; the 3 that the hard sigmoid adds lies in a bias."""
     scale = graph.convolution([graph.global_mean(x)], cell.conv_reduce, f"{name}.conv_reduce")
-    weight, bias = cell.conv_expand.weight.asnumpy(), cell.conv_expand.bias.asnumpy()
+    weight, bias = weights_of(cell.conv_expand)
     activation = {"fusedActivationFunction": ActivationFunctionType.RELU6}
     name = f"{name}.conv_expand"
     scale = graph.convolve(graph.relu(scale), weight, bias + 3, cell.conv_expand, name, **activation)

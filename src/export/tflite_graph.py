@@ -7,6 +7,7 @@ import numpy as np
 from ai_edge_litert.schema_py_generated import ActivationFunctionType, Padding
 
 from src.architecture import BLOCKS
+from src.export.folding import weights_of
 from src.export.tflite_backbone import bottleneck
 from src.export.tflite_builder import Tensor, TFLiteBuilder
 from src.layers.blocks import bicubic_weights
@@ -47,9 +48,7 @@ class TFLiteGraph(TFLiteBuilder):
         return maps
 
     def convolution(self, maps, convolution, name) -> Tensor:
-        weight = convolution.weight.asnumpy()
-        bias = convolution.bias.asnumpy() if convolution.has_bias else np.zeros(len(weight), np.float32)
-        return self.convolve(self.concat(maps, f"{name}.joined"), weight, bias, convolution, name)
+        return self.convolve(self.concat(maps, f"{name}.joined"), *weights_of(convolution), convolution, name)
 
     def convolve(self, x, weight, bias, like, name, **options) -> Tensor:
         """Add a convolution of arrays (O, I, kH, kW) and (O,), with stride, padding and dilation of `like`."""

@@ -3,8 +3,9 @@
 import time
 
 import numpy as np
-from mindspore import Tensor
 from tqdm import tqdm
+
+from src.layers.arrays import ArrayNetwork
 
 
 def evaluate_batches(network, dataset, update):
@@ -20,16 +21,14 @@ def evaluate_batches(network, dataset, update):
     Returns:
         Images a second, the first batch not counted, which compiles the graph; None if there is no other.
     """
-    network.set_train(False)
+    predict = ArrayNetwork(network)
     size, count, start = None, 0, None
     batches = dataset.pipeline().create_tuple_iterator(num_epochs=1, output_numpy=True)
     bar = tqdm(batches, total=dataset.batches, desc="evaluate", unit="batch", leave=False, disable=None)
     for images, *columns in bar:
         size = size or len(images)
         filling = np.zeros((size - len(images), *images.shape[1:]), images.dtype)
-        outputs = network(Tensor(np.concatenate((images, filling))))
-        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-        update([output.asnumpy()[: len(images)] for output in outputs], *columns)
+        update([output[: len(images)] for output in predict(np.concatenate((images, filling)))], *columns)
         if start is None:
             start = time.monotonic()
         else:

@@ -11,8 +11,8 @@ from PIL import Image
 from src.classification.settings import AugmentSettings
 from src.config import load_config
 from src.errors import UserError
-from src.inference.arrays import ArrayNetwork
 from src.inference.prediction import predict_images
+from src.layers.arrays import ArrayNetwork
 from src.ranks import Ranks
 from src.settings import with_class_names
 from src.tasks import SCHEMAS, create_task

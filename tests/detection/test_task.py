@@ -13,8 +13,8 @@ from PIL import Image
 
 from src.detection.transforms import whole_view
 from src.errors import UserError
-from src.inference.arrays import ArrayNetwork
 from src.inference.prediction import predict_images
+from src.layers.arrays import ArrayNetwork
 from src.ranks import Ranks
 from src.settings import with_class_names
 from src.tasks import create_task

@@ -13,8 +13,8 @@ from PIL import Image
 
 from src.config import load_config
 from src.drawing import palette
-from src.inference.arrays import ArrayNetwork
 from src.inference.prediction import predict_images
+from src.layers.arrays import ArrayNetwork
 from src.ranks import Ranks
 from src.segmentation.drawing import OPACITY, draw_overlay
 from src.tasks import SCHEMAS, create_task
