@@ -49,11 +49,8 @@ def choose_path(name, ending):
     return Path(stem + ending)
 
 
-def check_signature(arguments, formats, signature, task_name):
+def check_signature(arguments, signature):
     """Raise `UserError` where the flags ask for what the task's network does not have."""
-    if arguments.file_format not in formats:
-        possible = ", ".join(formats)
-        raise UserError(f"--file_format {arguments.file_format}: is not for {task_name}, which has {possible}")
     if arguments.softmax and signature.logit_classes is None:
         given = ", ".join(signature.output_names)
         raise UserError(f"--softmax: is for one output of logits, this network gives {given}")
@@ -101,7 +98,7 @@ def main():
     init_runtime(config.runtime.device_target if arguments.file_format == "AIR" else "CPU", config.runtime.seed, True)
     task = create_task(config)
     signature = task.export_signature()
-    check_signature(arguments, task.formats, signature, config.task)
+    check_signature(arguments, signature)
     shape = choose_shape(arguments, signature)
     paths = choose_calibration(arguments)
     network = task.build_network()

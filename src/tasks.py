@@ -24,11 +24,9 @@ class Task(Protocol):
 
     Attributes:
         best_metric: key of `evaluate`'s result; the checkpoint with its highest value is kept.
-        formats: names of the file formats that its network can be exported to.
     """
 
     best_metric: str
-    formats: tuple
 
     def build_dataset(self, split, ranks):
         """List the files of a split.

@@ -172,6 +172,12 @@ def are_equal(batches, others):
     return all(np.array_equal(a, b) for batch, other in zip(batches, others) for a, b in zip(batch, other))
 
 
+def assert_close(actual, expected, tolerance=1e-4):
+    """Compare two arrays; `tolerance` is a share of the range of the expected values."""
+    assert actual.shape == expected.shape
+    assert np.abs(actual - expected).max() <= tolerance * np.ptp(expected)
+
+
 def random_timm(name, **options):
     """timm's model with random weights and batch normalisation, in evaluation mode, and PyTorch with one thread."""
     torch, timm = reference("torch"), reference("timm")

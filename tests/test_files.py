@@ -1,5 +1,6 @@
 """Files that cannot be written: a full disk, a device, a folder that is a file."""
 
+import contextlib
 import resource
 import subprocess
 import sys
@@ -12,29 +13,34 @@ from src.errors import UserError
 from src.files import atomic_path, write_text
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def full_disk():
-    """Let no file grow beyond some bytes, which Python reports as it does a full disk."""
+    """Let no file grow beyond some bytes, which Python reports as it does a full disk.
+
+    Only around what is tested: the limit holds for the whole process, pytest's own output into a file included.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_pytorch_weights_on_a_full_disk(tmp_path, full_disk, capfd):
+def test_pytorch_weights_on_a_full_disk(tmp_path, capfd):
     pytest.importorskip("torch")
     from scripts.port_weights import write_pytorch
 
-    with pytest.raises(UserError, match="a.pth: cannot be written: File too large"):
+    with pytest.raises(UserError, match="a.pth: cannot be written: File too large"), full_disk():
         write_pytorch({"weight": np.ones(10_000, np.float32)}, tmp_path / "a.pth")
     assert list(tmp_path.iterdir()) == [] and capfd.readouterr() == ("", "")
 
 
-def test_demo_data_on_a_full_disk(tmp_path, full_disk, monkeypatch, capsys):
+def test_demo_data_on_a_full_disk(tmp_path, monkeypatch, capsys):
     from scripts import make_demo_data
 
     monkeypatch.setattr(sys, "argv", ["make_demo_data.py", str(tmp_path / "digits"), "--task", "detection"])
-    with pytest.raises(UserError, match="digits: cannot be written: File too large"):
+    with pytest.raises(UserError, match="digits: cannot be written: File too large"), full_disk():
         make_demo_data.main()
     assert list(tmp_path.iterdir()) == [] and capsys.readouterr() == ("", "")
 

@@ -30,7 +30,6 @@ class ClassificationTask:
     """Image classification on folders of images; see `src.tasks.Task`."""
 
     best_metric = "top_1_accuracy"
-    formats = ("MINDIR", "ONNX", "TFLITE", "AIR")
 
     def __init__(self, config: ClassificationConfig):
         self.config = config

@@ -29,7 +29,6 @@ class DetectionTask:
     """Object detection on data in COCO's layout; see `src.tasks.Task`."""
 
     best_metric = "AP"
-    formats = ("MINDIR", "ONNX", "TFLITE", "AIR")
 
     def __init__(self, config: DetectionConfig):
         self.config = config

@@ -29,7 +29,6 @@ class SegmentationTask:
     """Semantic segmentation on images with masks; see `src.tasks.Task`."""
 
     best_metric = "mean_iou"
-    formats = ("MINDIR", "ONNX", "TFLITE", "AIR")
 
     def __init__(self, config: SegmentationConfig):
         self.config = config

@@ -9,6 +9,7 @@ stand-ins for CUDA's and CANN's libraries are needed, from a program `STUBS`, wh
 import argparse
 import collections
 import dataclasses
+import hashlib
 import os
 import re
 import subprocess
@@ -82,20 +83,30 @@ def compile_case(device, case, *settings, full=False) -> Compiled:
 
 def compile_cases(device, cases, full=False):
     """Compile cases, each a name and settings, and yield a `Compiled` each; two at a time, as each takes one core."""
-    stub_environment(device)  # which two processes must not build at once
     with ThreadPoolExecutor(2) as pool:
         yield from pool.map(lambda case: compile_case(device, *case, full=full), cases)
 
 
 def stub_environment(device) -> dict:
-    """Build the stand-ins for a device's libraries, once a machine: the variables under which they are found."""
+    """Build the stand-ins for a device's libraries, once a machine: the variables under which they are found.
+
+    Another process may want them at the same time, or have them loaded: they are never built a second time in place.
+    """
     if device == "cpu":
         return {}
-    folder = Path(tempfile.gettempdir()) / f"ghostnetv2_stubs_{os.getuid()}"
-    output = subprocess.run(
-        [sys.executable, str(STUBS), device, str(folder)], capture_output=True, text=True, check=True
-    )
-    return dict(re.findall(r"^export (\w+)=(.*)$", output.stdout, re.MULTILINE))
+    import fcntl
+
+    digest = hashlib.sha256(STUBS.read_bytes() + sys.prefix.encode()).hexdigest()[:12]  # MindSpore's place counts
+    folder = Path(tempfile.gettempdir()) / f"ghostnetv2_stubs_{os.getuid()}_{digest}"
+    folder.mkdir(exist_ok=True)
+    variables = folder / f"{device}.txt"
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not variables.is_file():
+            command = [sys.executable, str(STUBS), device, str(folder)]
+            output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            variables.write_text(output)
+    return dict(re.findall(r"^export (\w+)=(.*)$", variables.read_text(), re.MULTILINE))
 
 
 def read_kernels(folder) -> collections.Counter:

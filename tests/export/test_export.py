@@ -1,7 +1,9 @@
 """Export: the file gives the network's outputs, and a wrong one is never left behind."""
 
 import importlib.util
+from functools import partial
 
+import helpers
 import mindspore
 import numpy as np
 import pytest
@@ -31,9 +33,7 @@ def expected(network):
     return network(Tensor(IMAGES)).asnumpy()
 
 
-def assert_close(actual, expected, tolerance=1e-5):
-    assert actual.shape == expected.shape
-    assert np.abs(actual - expected).max() <= tolerance * np.ptp(expected)
+assert_close = partial(helpers.assert_close, tolerance=1e-5)
 
 
 def operators(path):
@@ -100,7 +100,7 @@ def test_tflite(tmp_path, capfd, network, expected, batch, softmax, weights_type
     logits = ExportedNetwork(path).set_train(False)(Tensor(IMAGES)).asnumpy()
     if softmax:  # logits are known up to a constant
         logits, expected = (y - y.mean(axis=1, keepdims=True) for y in (logits, expected))
-    assert_close(logits, expected, 1e-5 if weights_type == "float32" else 2e-3)
+    assert_close(logits, expected, tolerance=1e-5 if weights_type == "float32" else 2e-3)
     assert capfd.readouterr().err == ""
 
 

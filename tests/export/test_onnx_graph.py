@@ -1,15 +1,13 @@
 """The ONNX graph in onnxruntime, against timm's PyTorch models and against our own network."""
 
-import itertools
-from typing import get_args, get_type_hints
-
 import mindspore
 import numpy as np
 import pytest
-from helpers import copy_weights, normal, random_timm, randomise_batch_norm, reference
+from dfc_options import SIZES, choices, combinations
+from helpers import assert_close, copy_weights, normal, random_timm, randomise_batch_norm, reference
 from mindspore import Tensor
 
-from src.architecture import VARIANTS, DFCOptions
+from src.architecture import VARIANTS
 from src.classification.export_graph import describe_classifier
 from src.export.folding import fold_batch_norm
 from src.ghostnetv2 import create_network
@@ -17,8 +15,6 @@ from src.weights.names import TIMM_NAMES
 
 onnx = reference("onnx")
 onnxruntime = reference("onnxruntime")
-
-TOLERANCE = 1e-4  # of the outputs' range
 
 
 @pytest.fixture(autouse=True)
@@ -40,11 +36,6 @@ def build(folded, size, batch=None, **options):
 def run(model, x):
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     return session.run(None, {"image": x})
-
-
-def assert_close(actual, expected):
-    assert actual.shape == expected.shape
-    assert np.abs(actual - expected).max() <= TOLERANCE * np.ptp(expected)
 
 
 def assert_equals_network(size=(65, 97), name="ghostnetv2_nose_1x", **options):
@@ -143,32 +134,17 @@ def test_options_equal_the_network(options):
     assert_equals_network(**options)
 
 
-def choices(name):
-    """What an option of DFC attention may be."""
-    return get_args(get_type_hints(DFCOptions)[name])
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("up_sampling", choices("dfc_up_sampling"))
-@pytest.mark.parametrize("down_sampling", choices("dfc_down_sampling"))
+@pytest.mark.parametrize("up_sampling", choices("up_sampling"))
+@pytest.mark.parametrize("down_sampling", choices("down_sampling"))
 def test_all_combinations_of_dfc_options(up_sampling, down_sampling):
-    sizes = itertools.cycle(((64, 96), (47, 66)))
-    others = itertools.product(*map(choices, ("dfc_gate", "dfc_gate_position", "dfc_target")))
-    for size, (gate, position, target) in zip(sizes, others):
-        assert_equals_network(
-            size,
-            dfc_blocks=(2, 3, 6, 11, 12),
-            dfc_up_sampling=up_sampling,
-            dfc_down_sampling=down_sampling,
-            dfc_gate=gate,
-            dfc_gate_position=position,
-            dfc_target=target,
-        )
+    for size, options in combinations(up_sampling, down_sampling):
+        assert_equals_network(size, **options)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", VARIANTS)
-@pytest.mark.parametrize("size", [(33, 33), (34, 65), (111, 95), (224, 224), (250, 199), (448, 448)])
+@pytest.mark.parametrize("size", SIZES)
 def test_every_variant_at_many_sizes(name, size):
     assert_equals_network(size, name)
     assert_equals_network(size, name, output_stride=16, features_only=True)

@@ -1,15 +1,13 @@
 """The TFLite graph in LiteRT, against timm's PyTorch models and against our own networks."""
 
-import itertools
-from typing import get_args, get_type_hints
-
 import mindspore
 import numpy as np
 import pytest
-from helpers import copy_weights, normal, random_timm, randomise_batch_norm, reference
+from dfc_options import SIZES, choices, combinations
+from helpers import assert_close, copy_weights, normal, random_timm, randomise_batch_norm, reference
 from mindspore import Tensor
 
-from src.architecture import VARIANTS, DFCOptions
+from src.architecture import VARIANTS
 from src.classification.export_graph import describe_classifier
 from src.detection.anchors import ANCHORS
 from src.detection.export_graph import describe_detector
@@ -21,8 +19,6 @@ from src.segmentation.export_graph import describe_segmenter
 from src.weights.names import TIMM_NAMES
 
 interpreters = reference("ai_edge_litert.interpreter")
-
-TOLERANCE = 1e-4  # of the outputs' range
 
 
 @pytest.fixture(autouse=True)
@@ -46,11 +42,6 @@ def run(model, x):
     """The outputs, maps as (N, C, H, W), of the only signature."""
     outputs = start(model).get_signature_runner("serving_default")(image=np.ascontiguousarray(x.transpose(0, 2, 3, 1)))
     return {name: y.transpose(0, 3, 1, 2) if y.ndim == 4 else y for name, y in outputs.items()}
-
-
-def assert_close(actual, expected, tolerance=TOLERANCE):
-    assert actual.shape == expected.shape
-    assert np.abs(actual - expected).max() <= tolerance * np.ptp(expected)
 
 
 def assert_outputs(actual, expected):
@@ -184,32 +175,17 @@ def test_segmenter(output_stride, size):
     assert_whole_graph_in_xnnpack(model)
 
 
-def choices(name):
-    """What an option of DFC attention may be."""
-    return get_args(get_type_hints(DFCOptions)[name])
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("up_sampling", choices("dfc_up_sampling"))
-@pytest.mark.parametrize("down_sampling", choices("dfc_down_sampling"))
+@pytest.mark.parametrize("up_sampling", choices("up_sampling"))
+@pytest.mark.parametrize("down_sampling", choices("down_sampling"))
 def test_all_combinations_of_dfc_options(up_sampling, down_sampling):
-    sizes = itertools.cycle(((64, 96), (47, 66)))
-    others = itertools.product(*map(choices, ("dfc_gate", "dfc_gate_position", "dfc_target")))
-    for size, (gate, position, target) in zip(sizes, others):
-        assert_equals_network(
-            size,
-            dfc_blocks=(2, 3, 6, 11, 12),
-            dfc_up_sampling=up_sampling,
-            dfc_down_sampling=down_sampling,
-            dfc_gate=gate,
-            dfc_gate_position=position,
-            dfc_target=target,
-        )
+    for size, options in combinations(up_sampling, down_sampling):
+        assert_equals_network(size, **options)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", VARIANTS)
-@pytest.mark.parametrize("size", [(33, 33), (34, 65), (111, 95), (224, 224), (250, 199), (448, 448)])
+@pytest.mark.parametrize("size", SIZES)
 def test_every_variant_at_many_sizes(name, size):
     assert_equals_network(size, name)
     assert_equals_network(size, name, output_stride=16, features_only=True)

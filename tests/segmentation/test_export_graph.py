@@ -5,7 +5,7 @@ import json
 import mindspore
 import numpy as np
 import pytest
-from helpers import PROJECT, call_here, normal, randomise_batch_norm, reference
+from helpers import PROJECT, assert_close, call_here, normal, randomise_batch_norm, reference
 from mindspore import Tensor
 from PIL import Image
 from segmentation.test_deeplabv3 import aspp_in_torch, head_in_torch
@@ -17,7 +17,6 @@ from src.tasks import SCHEMAS, create_task
 from src.weights import save_weights
 
 CONFIG = PROJECT / "configs" / "segmentation" / "camvid.yaml"
-TOLERANCE = 1e-4  # of the outputs' range
 
 
 def create(output_stride=16):
@@ -33,11 +32,6 @@ def run_onnx(task, cell, x, batch, softmax=False):
     session = reference("onnxruntime").InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     (output,) = session.run(None, {"image": x})
     return output, session.get_outputs()[0].name
-
-
-def assert_close(actual, expected):
-    assert actual.shape == expected.shape
-    assert np.abs(actual - expected).max() <= TOLERANCE * np.ptp(expected)
 
 
 @pytest.mark.parametrize(

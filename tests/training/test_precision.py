@@ -6,6 +6,7 @@ from typing import get_args, get_type_hints
 import mindspore
 import numpy as np
 import pytest
+from dfc_options import choices
 from helpers import normal, optimizer_of, randomise_batch_norm, step_of
 from mindspore import Tensor, nn, ops
 
@@ -104,10 +105,7 @@ class Attentions(nn.Cell):
 
 def options_of_dfc():
     """Every up-sampling with every gate in either place; the down-samplings take turns, and so meet all of both."""
-    down, up, gate, position = (
-        get_args(get_type_hints(DFCOptions)[f"dfc_{name}"])
-        for name in ("down_sampling", "up_sampling", "gate", "gate_position")
-    )
+    down, up, gate, position = map(choices, ("down_sampling", "up_sampling", "gate", "gate_position"))
     gates = [pair for pair in itertools.product(gate, position) if pair != ("none", position[1])]
     return [
         {
