@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from tqdm import tqdm
 
 from src.errors import UserError
-from src.interrupt import ExitOnInterrupt
+from src.interrupt import SIGNALS, ExitOnInterrupt
 
 MAX_BAD_LOSSES = 50  # in a row, where a loss scale may still help
 
@@ -27,14 +27,12 @@ class StopSignals:
         requested: whether the run is to stop.
     """
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
     def __init__(self, ranks):
         self.ranks, self.requested, self.previous = ranks, False, {}
         self.first_is_done = False
 
     def __enter__(self):
-        self.previous = {number: signal.signal(number, self.handle) for number in self.SIGNALS}
+        self.previous = {number: signal.signal(number, self.handle) for number in SIGNALS}
         self.descriptor = signal.set_wakeup_fd(-1)  # of `ExitOnInterrupt`
         return self
 
