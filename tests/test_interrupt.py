@@ -23,7 +23,7 @@ BUSY = {
 def interrupt(process, seconds=0.0):
     """Send Ctrl-C after some seconds: (exit status, standard error, seconds until it was over).
 
-    And again after ten more, as a user would: threads of MindSpore swap the handler, so that one in some hundreds is lost.
+    And again after ten more, as a user would: threads of MindSpore swap the handler, and one in hundreds is lost.
     """
     time.sleep(seconds)
     start = time.monotonic()

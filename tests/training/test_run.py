@@ -12,10 +12,11 @@ from mindspore import Tensor
 from training.tiny_run import TinyFolder, losses_in, tiny_run
 
 from src.errors import UserError
+from src.interrupt import SIGNALS
 from src.ranks import Ranks
 from src.settings import ScheduleSettings
 from src.training import progress
-from src.training.progress import StopSignals, format_row, mean_loss
+from src.training.progress import format_row, mean_loss
 from src.training.run import LOSS_INTERVAL, is_save_point, train
 from src.training.run_folder import RunFolder
 from src.weights.files import read_checkpoint
@@ -223,10 +224,10 @@ def whole(tmp_path_factory):
     ],
 )
 def test_a_signal_stops_at_a_whole_update_and_the_run_goes_on(folder, whole, batch, number, epoch, stopped_at):
-    handlers = [signal.getsignal(handled) for handled in StopSignals.SIGNALS]
+    handlers = [signal.getsignal(handled) for handled in SIGNALS]
     run = tiny_run(EPOCHS, METRICS, {batch: number}, **SETTINGS)
     assert not train(run, folder, "val")
-    assert handlers == [signal.getsignal(handled) for handled in StopSignals.SIGNALS]
+    assert handlers == [signal.getsignal(handled) for handled in SIGNALS]
     saved = progress_in(folder.last)
     assert (saved["epoch"], saved["batch"]) == (run.history.epoch, run.history.batch) == (epoch, stopped_at)
     assert saved["losses"] == EPOCHS[epoch][:stopped_at]
@@ -249,11 +250,11 @@ def test_a_signal_in_the_last_batch_leaves_a_whole_run(folder):
 
 def test_a_second_signal_aborts(folder):
     run = tiny_run([[1.0] * 8], signals={1: signal.SIGTERM, 2: signal.SIGINT}, accumulation_steps=4)
-    handlers = [signal.getsignal(handled) for handled in StopSignals.SIGNALS]
+    handlers = [signal.getsignal(handled) for handled in SIGNALS]
     with pytest.raises(KeyboardInterrupt):
         train(run, folder, "val")
     assert run.history.batch == 1 and not folder.last.exists()
-    assert handlers == [signal.getsignal(handled) for handled in StopSignals.SIGNALS]
+    assert handlers == [signal.getsignal(handled) for handled in SIGNALS]
 
 
 def test_with_several_processes_the_first_signal_aborts(folder):
