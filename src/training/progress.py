@@ -21,7 +21,7 @@ class StopSignals:
     """While a `with` block lasts, Ctrl-C or a termination signal asks to stop at the next update; a second one aborts.
 
     With several processes the first one aborts: they might stop at different updates and wait for each other for ever.
-    So it does while `compiling` lasts.
+    So it does while `compiling` lasts, when it ends the process.
 
     Attributes:
         requested: whether the run is to stop.

@@ -216,9 +216,8 @@ def whole(tmp_path_factory):
 @pytest.mark.parametrize(
     ("batch", "number", "epoch", "stopped_at"),
     [
-        pytest.param(1, signal.SIGTERM, 0, 2, id="middle of an update"),
         pytest.param(2, signal.SIGTERM, 0, 2, id="end of an update"),
-        pytest.param(5, signal.SIGTERM, 1, 2, id="first batch of an epoch"),
+        pytest.param(5, signal.SIGTERM, 1, 2, id="first batch of an epoch, middle of an update"),
         pytest.param(7, signal.SIGINT, 2, 0, id="last update of an epoch"),
         pytest.param(8, signal.SIGINT, 2, 0, id="end of an epoch"),
     ],
@@ -249,11 +248,11 @@ def test_a_signal_in_the_last_batch_leaves_a_whole_run(folder):
 
 
 def test_a_second_signal_aborts(folder):
-    run = tiny_run([[1.0] * 8], signals={1: signal.SIGTERM, 2: signal.SIGINT}, accumulation_steps=4)
+    run = tiny_run([[1.0] * 8], signals={2: signal.SIGTERM, 3: signal.SIGINT}, accumulation_steps=4)
     handlers = [signal.getsignal(handled) for handled in SIGNALS]
     with pytest.raises(KeyboardInterrupt):
         train(run, folder, "val")
-    assert run.history.batch == 1 and not folder.last.exists()
+    assert run.history.batch == 2 and not folder.last.exists()
     assert handlers == [signal.getsignal(handled) for handled in SIGNALS]
 
 
