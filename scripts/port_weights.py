@@ -22,10 +22,10 @@ from src import VERSION
 from src.console import Parser, run
 from src.errors import UserError
 from src.files import atomic_path, refuse_existing, write_text
-from src.ghostnetv2 import create_network
+from src.networks import create_network
 from src.weights import read_weights, write_weights
 from src.weights.files import PREFERENCES, WeightsFile, compare, set_parameters
-from src.weights.names import BATCH_COUNTER, TIMM_NAMES, is_batch_norm_mean, to_pytorch_name
+from src.weights.names import BATCH_COUNTER, TIMM_NAMES, is_batch_norm_mean, to_pytorch_names
 
 MINDSPORE_ENDINGS = (".ckpt", ".safetensors")
 PYTORCH_ENDINGS = (".pth", ".pth.tar", ".bin", ".safetensors")
@@ -44,10 +44,10 @@ def parse_arguments():
 def to_pytorch(weights) -> dict:
     """{PyTorch's name: array}, with a batch counter for each batch normalisation, from {our name: array}."""
     ported = {}
-    for name, value in weights.items():
-        ported[to_pytorch_name(name)] = value
+    for name, theirs in to_pytorch_names(weights).items():
+        ported[theirs] = weights[name]
         if is_batch_norm_mean(name):
-            ported[to_pytorch_name(name).replace("running_mean", BATCH_COUNTER)] = np.array(0, np.int64)
+            ported[theirs.replace("running_mean", BATCH_COUNTER)] = np.array(0, np.int64)
     return ported
 
 
@@ -69,7 +69,12 @@ def write_pytorch(arrays, path) -> None:
 def check_logits(file: WeightsFile, network):
     """Largest difference of the logits of timm's network and ours on random input; None where it cannot be had."""
     name = TIMM_NAMES.get(file.identity.variant)
-    if name is None or file.identity.num_classes is None or importlib.util.find_spec("timm") is None:
+    if (
+        name is None
+        or file.identity.width is not None
+        or file.identity.num_classes is None
+        or importlib.util.find_spec("timm") is None
+    ):
         return None
     import timm
     import torch
@@ -92,8 +97,8 @@ def main():
         framework = "MindSpore" if file.from_pytorch else "PyTorch"
         raise UserError(f"{target}: the output is for {framework}, its ending must be one of {', '.join(endings)}")
     if file.identity is None:
-        raise UserError(f"{source}: holds no GhostNet that this project knows")
-    network = create_network(file.identity.variant, file.identity.num_classes or 1)
+        raise UserError(f"{source}: holds no network that this project knows")
+    network = create_network(file.identity.variant, file.identity.num_classes or 1, width=file.identity.width)
     parameters = {parameter.name: parameter for parameter in network.get_parameters()}
     problems = compare(parameters, file.weights)
     if problems:

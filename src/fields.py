@@ -10,6 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from src.errors import UserError, suggestion
 
+NONE = type(None)
 TYPE_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
 
@@ -62,8 +63,8 @@ def check(content: Any, hint: Any, metadata=None):
     """
     metadata = metadata or {}
     origin, arguments = get_origin(hint), get_args(hint)
-    if origin is Union:  # Optional
-        return None if content is None else check(content, arguments[0], metadata)
+    if origin is Union:
+        return None if content is None and NONE in arguments else check(content, _choose(content, arguments), metadata)
     if origin is Literal:
         if not any(content == option and type(content) is type(option) for option in arguments):
             allowed = ", ".join(map(str, arguments))
@@ -72,6 +73,13 @@ def check(content: Any, hint: Any, metadata=None):
     if origin is tuple:
         return _check_tuple(content, arguments, metadata)
     return _check_scalar(content, hint, metadata)
+
+
+def _choose(content, alternatives):
+    """Find the alternative of a Union that is of the content's kind: a list, a text of a few, or else the first."""
+    alternatives = [hint for hint in alternatives if hint is not NONE]
+    wanted = {list: tuple, tuple: tuple, str: Literal}.get(type(content))
+    return next((hint for hint in alternatives if get_origin(hint) is wanted), alternatives[0])
 
 
 def _check_tuple(content, arguments, metadata):

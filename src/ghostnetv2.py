@@ -9,7 +9,7 @@ same at width 1.0), and the attention map is resized with `nearest`, as in PyTor
 `bilinear_align_corners`, which is an option here.
 """
 
-from typing import Literal
+import math
 
 from mindspore import nn, ops
 
@@ -20,10 +20,11 @@ from src.architecture import (
     STEM_STRIDE,
     VARIANTS,
     NetworkOptions,
+    complete_options,
     plan_blocks,
 )
-from src.errors import UserError
-from src.fields import check
+from src.dfc_attention import DFCAttention
+from src.layers.attention import SelfAttention
 from src.layers.blocks import (
     ConvBnAct,
     SqueezeExcitation,
@@ -31,63 +32,12 @@ from src.layers.blocks import (
     build_convolution,
     build_dense,
     global_mean,
-    resize,
 )
 from src.layers.dropout import Dropout
 
 IN_CHANNELS = 3
 HEAD_CHANNELS = 1280
-FIRST_DFC_BLOCK = 2  # the first two blocks, at high resolution, have no DFC attention (paper, section 4.1)
 FIRST_FEATURE_STRIDE = 4  # maps of smaller strides are not handed out
-
-
-class DFCAttention(nn.SequentialCell):
-    """Decoupled fully connected attention (paper, section 3.2): long-range context along rows, then columns.
-
-    The input is halved, projected, aggregated by a 1 x k and a k x 1 depthwise convolution, squashed and
-    resized to the features that it gates.
-
-    Args:
-        in_channels: channels of the Ghost module's input.
-        out_channels: channels of the features to gate.
-        options: `DFCOptions`.
-        dilation: dilation of the depthwise convolutions, in pixels of the halved map.
-
-    Input: (N, in_channels, H, W) and the target (height, width). Output: (N, out_channels, height, width).
-    """
-
-    def __init__(self, in_channels, out_channels, options, dilation):
-        depthwise = {"dilation": dilation, "groups": out_channels, "relu": False}
-        super().__init__(
-            [
-                ConvBnAct(in_channels, out_channels, relu=False),
-                ConvBnAct(out_channels, out_channels, (1, options.dfc_kernel_size), **depthwise),
-                ConvBnAct(out_channels, out_channels, (options.dfc_kernel_size, 1), **depthwise),
-            ]
-        )
-        pools = {"avg_pool": nn.AvgPool2d(2, 2), "max_pool": nn.MaxPool2d(2, 2), "bilinear": None}
-        gates = {"sigmoid": nn.Sigmoid(), "hard_sigmoid": nn.HSigmoid(), "none": None}
-        self.pool = pools[options.dfc_down_sampling]
-        self.gate = gates[options.dfc_gate]
-        self.gate_first = options.dfc_gate_position == "before_up_sampling"
-        self.up_sampling = options.dfc_up_sampling
-
-    def construct(self, x, size):
-        attention = self.halve(x)
-        for cell in self.cell_list:
-            attention = cell(attention)
-        if self.gate is not None and self.gate_first:
-            attention = self.gate(attention)
-        attention = resize(attention, size, self.up_sampling)
-        if self.gate is not None and not self.gate_first:
-            attention = self.gate(attention)
-        return attention
-
-    def halve(self, x):
-        """Halve height and width, rounding down: (N, C, H, W) -> (N, C, H // 2, W // 2)."""
-        if self.pool is not None:
-            return self.pool(x)
-        return resize(x, (x.shape[2] // 2, x.shape[3] // 2), "bilinear")
 
 
 class GhostModule(nn.Cell):
@@ -97,17 +47,17 @@ class GhostModule(nn.Cell):
         in_channels, out_channels: channels in and out, the latter even.
         relu: whether ReLU follows both convolutions.
         dilation: of the depthwise convolutions.
-        dfc: `DFCOptions` of the attention that gates the output; None for GhostNet V1.
+        attention: cell that gives the gates of the output, called as `DFCAttention` is; None for GhostNet V1.
 
     Input (N, in_channels, H, W), output (N, out_channels, H, W).
     """
 
-    def __init__(self, in_channels, out_channels, relu, dilation, dfc):
+    def __init__(self, in_channels, out_channels, relu, dilation, attention):
         super().__init__()
         half = out_channels // 2
         self.primary_conv = ConvBnAct(in_channels, half, relu=relu)
         self.cheap_operation = ConvBnAct(half, half, 3, dilation=dilation, groups=half, relu=relu)
-        self.short_conv = None if dfc is None else DFCAttention(in_channels, out_channels, dfc, dilation)
+        self.short_conv = attention
 
     def construct(self, x):
         primary = self.primary_conv(x)
@@ -116,26 +66,50 @@ class GhostModule(nn.Cell):
             features = features * self.short_conv(x, features.shape[2:])
         return features
 
+    def multiply_adds(self, input_shape) -> int:
+        """Count the products of features and gates, for an input (N, C, H, W)."""
+        batch, _, *size = input_shape
+        channels = 2 * self.primary_conv.conv.out_channels
+        return 0 if self.short_conv is None else batch * channels * math.prod(size)
+
+
+def build_attention(options, in_channels, out_channels, dilation, kernel_size):
+    """Build the attention of a Ghost module.
+
+    Args:
+        options: `NetworkOptions`.
+        in_channels, out_channels: of the Ghost module.
+        dilation: of its depthwise convolutions.
+        kernel_size: (height, width) of the attention's; None for no attention.
+    """
+    if kernel_size is None:
+        return None
+    if options.attention == "self_attention":
+        return SelfAttention(in_channels, out_channels)
+    return DFCAttention(in_channels, out_channels, options, dilation, kernel_size)
+
 
 class GhostBottleneck(nn.Cell):
     """Inverted residual of two Ghost modules (paper, figure 4): (N, C, H, W) -> (N, C', H / stride, W / stride).
 
     Args:
         plan: `BlockPlan`.
-        dfc_first, dfc_second: `DFCOptions` of either Ghost module's attention, or None.
+        options: `NetworkOptions`.
     """
 
-    def __init__(self, plan, dfc_first, dfc_second):
+    def __init__(self, plan, options):
         super().__init__()
         hidden = plan.hidden_channels
+        first = build_attention(options, plan.in_channels, hidden, plan.dilation, plan.first_kernel)
+        second = build_attention(options, hidden, plan.out_channels, plan.dilation_out, plan.second_kernel)
         depthwise = {"stride": plan.stride, "dilation": plan.dilation, "relu": False}
-        self.ghost1 = GhostModule(plan.in_channels, hidden, True, plan.dilation, dfc_first)
+        self.ghost1 = GhostModule(plan.in_channels, hidden, True, plan.dilation, first)
         self.dw = self.se = self.shortcut = None
         if plan.reduces:
             self.dw = ConvBnAct(hidden, hidden, plan.kernel_size, groups=hidden, **depthwise)
         if plan.squeeze_excitation:
             self.se = SqueezeExcitation(hidden)
-        self.ghost2 = GhostModule(hidden, plan.out_channels, False, plan.dilation_out, dfc_second)
+        self.ghost2 = GhostModule(hidden, plan.out_channels, False, plan.dilation_out, second)
         if plan.reduces or plan.in_channels != plan.out_channels:
             self.shortcut = nn.SequentialCell(
                 [
@@ -179,7 +153,7 @@ class GhostNetV2(nn.Cell):
         self.conv_stem = build_convolution(IN_CHANNELS, plans[0].in_channels, 3, stride=STEM_STRIDE)
         self.bn1 = build_batch_norm(plans[0].in_channels)
         self.relu = nn.ReLU()
-        blocks = build_blocks(plans, options)
+        blocks = [GhostBottleneck(plan, options) for plan in plans]
         self.stage_ends = tuple(
             index
             for index, plan in enumerate(plans)
@@ -228,18 +202,6 @@ class GhostNetV2(nn.Cell):
         return self.classifier(x)
 
 
-def build_blocks(plans, options) -> list:
-    """Build the bottlenecks, each with the attention that the options give it."""
-    chosen = range(FIRST_DFC_BLOCK, len(BLOCKS)) if options.dfc_blocks is None else options.dfc_blocks
-    blocks = []
-    for index, plan in enumerate(plans):
-        dfc = options if index in chosen else None
-        first = None if options.dfc_target == "capacity" else dfc
-        second = None if options.dfc_target == "expressiveness" else dfc
-        blocks.append(GhostBottleneck(plan, first, second))
-    return blocks
-
-
 def create_network(name, num_classes=IMAGENET_CLASSES, **options):
     """Build the variant `name` of `VARIANTS`.
 
@@ -251,12 +213,7 @@ def create_network(name, num_classes=IMAGENET_CLASSES, **options):
     Raises:
         UserError: if `name` is not a variant, or an option is outside its choices or range.
     """
-    try:
-        check(name, Literal[tuple(VARIANTS)])
-    except UserError as error:
-        raise UserError(f"network: {error}") from None
-    given = {option: value for option, value in options.items() if value is not None}
-    return GhostNetV2(num_classes, NetworkOptions(**{**VARIANTS[name], **given}))
+    return GhostNetV2(num_classes, NetworkOptions(**complete_options(name, VARIANTS, options)))
 
 
 def ghostnetv2_1x(num_classes=IMAGENET_CLASSES, **options):
@@ -282,3 +239,23 @@ def ghostnetv2_nose_1x(num_classes=IMAGENET_CLASSES, **options):
 def ghostnet_1x(num_classes=IMAGENET_CLASSES, **options):
     """Build GhostNet V1 1.0x: no DFC attention, the paper's baseline."""
     return create_network("ghostnet_1x", num_classes, **options)
+
+
+def ghostnet_1_1x(num_classes=IMAGENET_CLASSES, **options):
+    """Build GhostNet V1 1.1x, which costs as much as GhostNetV2 1.0x: 5.9M parameters, 167M multiply-adds."""
+    return create_network("ghostnet_1_1x", num_classes, **options)
+
+
+def ghostnet_1_3x(num_classes=IMAGENET_CLASSES, **options):
+    """Build GhostNet V1 1.3x: 227M multiply-adds at 224x224."""
+    return create_network("ghostnet_1_3x", num_classes, **options)
+
+
+def ghostnet_1_4x(num_classes=IMAGENET_CLASSES, **options):
+    """Build GhostNet V1 1.4x, which costs as much as GhostNetV2 1.3x: 263M multiply-adds at 224x224."""
+    return create_network("ghostnet_1_4x", num_classes, **options)
+
+
+def ghostnet_1_7x(num_classes=IMAGENET_CLASSES, **options):
+    """Build GhostNet V1 1.7x: 378M multiply-adds at 224x224."""
+    return create_network("ghostnet_1_7x", num_classes, **options)

@@ -7,9 +7,10 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal, Optional, Tuple
 
-from src.architecture import VARIANTS, DFCOptions, NetworkOptions, OutputStride
+from src.architecture import MAX_WIDTH, MIN_WIDTH, DFCOptions, NetworkOptions, OutputStride
 from src.errors import UserError
 from src.fields import bounded, changeable, check_rising
+from src.networks import NETWORKS, choose_options
 from src.runtime import DEVICE_TARGETS
 
 MAX_BATCH_SIZE = 2**16
@@ -44,10 +45,24 @@ class RuntimeSettings:
 
 @dataclass(frozen=True)
 class BackboneSettings(DFCOptions):
-    """Variant and options of the network that every task shares, see `src.architecture.NetworkOptions`."""
+    """The network that every task shares, and its options, see `NetworkOptions` and `MobileNetV2Options`.
 
-    name: Literal[tuple(VARIANTS)] = "ghostnetv2_1x"
+    Attributes:
+        name: of the variant.
+        width: multiplier of channel counts; None for the variant's.
+        attention: in GhostNet dfc, self_attention or none, in MobileNetV2 dfc, se, cbam, ca or none; None for the
+            variant's.
+        output_stride: stride of the last maps.
+    """
+
+    name: Literal[tuple(NETWORKS)] = "ghostnetv2_1x"
+    width: Optional[float] = bounded(None, MIN_WIDTH, MAX_WIDTH)
+    attention: Optional[Literal["dfc", "self_attention", "se", "cbam", "ca", "none"]] = None
     output_stride: OutputStride = NetworkOptions.output_stride
+
+    def __post_init__(self):
+        super().__post_init__()
+        choose_options(self.name, **self.backbone_options())
 
     def backbone_options(self) -> dict:
         """Give the keyword arguments for `create_network`, the name not among them."""

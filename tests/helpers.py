@@ -67,13 +67,9 @@ def copy_weights(model, network):
     """Copy a torch model's weights into `network` by name; every parameter must be given exactly once."""
     import mindspore
 
-    from src.weights.names import BATCH_COUNTER, from_pytorch_name
+    from src.weights.names import from_pytorch
 
-    weights = {
-        from_pytorch_name(name): value.detach().numpy()
-        for name, value in model.state_dict().items()
-        if not name.endswith(BATCH_COUNTER)
-    }
+    weights = from_pytorch({name: value.detach().numpy() for name, value in model.state_dict().items()})
     parameters = {parameter.name: parameter for parameter in network.get_parameters()}
     assert weights.keys() == parameters.keys()
     for name, parameter in parameters.items():

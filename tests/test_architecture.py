@@ -11,6 +11,7 @@ from src.architecture import BLOCKS, VARIANTS, NetworkOptions, plan_blocks
 from src.config import load_config
 from src.errors import UserError
 from src.layers.channels import round_channels
+from src.layers.complexity import count_multiply_adds, count_parameters
 from src.tasks import SCHEMAS
 
 WRONG = [
@@ -24,13 +25,26 @@ WRONG = [
     ("dfc_blocks", 3, "3 is not a list"),
     ("dfc_blocks", [1] * 17, "has 17 items, at most 16 are allowed"),
     ("dfc_target", "first", "'first' is not one of expressiveness, capacity, both"),
-    ("dfc_kernel_size", 4, "4 is not odd"),
+    ("dfc_stages", [4], "4 is not one of 8, 16, 32"),
+    ("dfc_kernel_size", [7, 5], "has 2 items, needs one for each stride of (8, 16, 32)"),
+    ("dfc_kernel_size", [7, 5, 0], "0 is out of range: at least 1"),
+    ("dfc_kernel_size", [7, 5, [1, 2, 3]], "[1, 2, 3] has 3 items, needs 2"),
+    ("dfc_kernel_size", "ful", "'ful' is not one of full (did you mean 'full'?)"),
+    ("dfc_axes", "row", "'row' is not one of rows_and_columns, rows, columns, square"),
     ("dfc_kernel_size", -1, "-1 is out of range: at least 1"),
     ("dfc_kernel_size", 257, "257 is out of range: at least 1 and at most 255"),
     ("dfc_kernel_size", 5.0, "5.0 is not a whole number"),
-    ("dfc_down_sampling", "avg_pol", "'avg_pol' is not one of avg_pool, max_pool, bilinear (did you mean 'avg_pool'?)"),
+    (
+        "dfc_down_sampling",
+        "avg_pol",
+        "'avg_pol' is not one of avg_pool, max_pool, bilinear, none (did you mean 'avg_pool'?)",
+    ),
     ("dfc_up_sampling", "area", "'area' is not one of nearest, bilinear, bilinear_align_corners, bicubic"),
-    ("dfc_gate", "sigmoyd", "'sigmoyd' is not one of sigmoid, hard_sigmoid, none (did you mean 'sigmoid'?)"),
+    (
+        "dfc_gate",
+        "sigmoyd",
+        "'sigmoyd' is not one of sigmoid, hard_sigmoid, clip, relu, none (did you mean 'sigmoid'?)",
+    ),
     ("dfc_gate_position", "late", "'late' is not one of before_up_sampling, after_up_sampling"),
 ]
 
@@ -58,9 +72,11 @@ def test_code_and_configuration_refuse_a_value_in_the_same_words(tmp_path, optio
 def test_code_and_configuration_refuse_a_name_in_the_same_words(tmp_path):
     path = tmp_path / "config.yaml"
     words = "'ghostnetv2_10x' is not one of ghostnetv2_1x, ghostnetv2_1_3x, ghostnetv2_1_6x, ghostnetv2_nose_1x, "
-    words += "ghostnet_1x (did you mean 'ghostnetv2_1x'?)"
-    assert refusal_of_code("ghostnetv2_10x") == f"network: {words}"
-    assert refusal_of_file(path, name="ghostnetv2_10x") == f"{path}:1: network.name: {words}"
+    words += "ghostnet_1x, ghostnet_1_1x, ghostnet_1_3x, ghostnet_1_4x, ghostnet_1_7x"
+    hint = " (did you mean 'ghostnetv2_1x'?)"
+    others = ", mobilenetv2_1x, mobilenetv2_se_1x, mobilenetv2_cbam_1x, mobilenetv2_ca_1x, mobilenetv2_dfc_1x"
+    assert refusal_of_code("ghostnetv2_10x") == f"network: {words}{hint}"
+    assert refusal_of_file(path, name="ghostnetv2_10x") == f"{path}:1: network.name: {words}{others}{hint}"
 
 
 def test_options_of_code_alone():
@@ -68,6 +84,36 @@ def test_options_of_code_alone():
     assert refusal_of_code(width=math.inf) == "width: inf is not a finite number"
     assert refusal_of_code(squeeze_excitation=1) == "squeeze_excitation: 1 is not true or false"
     assert refusal_of_code(features_only="no") == "features_only: 'no' is not true or false"
+
+
+def test_options_that_exclude_each_other():
+    assert refusal_of_code(dfc_blocks=[3], dfc_stages=[8]) == "dfc_stages: and dfc_blocks cannot both be set"
+    assert refusal_of_code("ghostnet_1x", dfc_blocks=[3]) == "dfc_blocks: has no effect with attention none"
+    assert refusal_of_code(attention="cbam") == "attention: 'cbam' is not one of dfc, self_attention, none"
+
+
+def test_options_of_another_network_are_refused_in_a_file(tmp_path):
+    path = tmp_path / "config.yaml"
+    words = f"{path}:1: network.attention: 'cbam' is not one of dfc, self_attention, none"
+    assert refusal_of_file(path, attention="cbam") == words
+    words = f"{path}:1: network.attention: 'self_attention' is not one of none, se, cbam, ca, dfc"
+    assert refusal_of_file(path, name="mobilenetv2_1x", attention="self_attention") == words
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "millions"),
+    [
+        ("ghostnet_1_1x", 5_855_650, 167.0),
+        ("ghostnet_1_3x", 7_358_820, 227.0),
+        ("ghostnet_1_4x", 8_186_422, 262.8),
+        ("ghostnet_1_7x", 11_000_120, 378.0),
+    ],
+)
+def test_sizes_of_the_baselines(name, parameters, millions):
+    """Of the first one, both are known from PyTorch's model; the others' multiply-adds from figure 1 of the paper."""
+    network = ghostnetv2.create_network(name)
+    assert count_parameters(network) == parameters
+    assert round(count_multiply_adds(network) / 1e6, 1) == millions
 
 
 def test_options_are_converted():

@@ -7,7 +7,7 @@ from helpers import PROJECT
 LAYERS = (
     ("errors", "files", "interrupt", "console", "ranks", "runtime", "fields"),
     ("layers",),
-    ("architecture", "ghostnetv2"),
+    ("architecture", "dfc_attention", "ghostnetv2", "mobilenetv2", "networks"),
     ("config", "settings", "drawing"),
     ("weights", "data"),
     ("export",),

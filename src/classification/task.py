@@ -20,8 +20,8 @@ from src.data.pipeline import build_batches
 from src.data.sampler import evaluation_sampler, training_sampler
 from src.errors import UserError
 from src.export.export import ExportSignature
-from src.ghostnetv2 import create_network
 from src.inference.evaluation import evaluate_batches
+from src.networks import create_network
 
 COLUMNS = ["image", "label", "key"]
 

@@ -19,8 +19,8 @@ from src.detection.transforms import DetectionAugmentation
 from src.detection.yolov3 import WithDecoding, YOLOv3
 from src.errors import UserError
 from src.export.export import ExportSignature
-from src.ghostnetv2 import create_network
 from src.inference.evaluation import evaluate_batches
+from src.networks import create_network
 
 OUTPUT_NAMES = ("boxes", "objectness", "class_scores")
 

@@ -15,35 +15,17 @@ is no plain translation of the network:
 """
 
 import numpy as np
-from mindspore import nn
 
 from src.architecture import BLOCKS
 from src.export.folding import weights_of
 from src.export.onnx_builder import ZERO, pad_channels, take
+from src.export.onnx_structures import STRUCTURES
+from src.export.self_attention_graph import self_attention
+from src.layers.attention import SelfAttention
 
 CHANNEL_BLOCK = 16  # of ONNX Runtime's layout with AVX-512; a multiple of those of other processors
 CONVOLUTION_ALIGNMENT = 4  # its convolutions read channels in groups of 4, all else needs whole blocks
 LARGEST_ONE_HOT = 4096  # entries: 9 x 49 is faster than Resize, large ones are not
-
-STRUCTURES = (  # measured; blocks that follow one another without a shortcut convolution must agree in the second
-    # first, second Ghost module
-    ("doubled", "doubled"),
-    ("split", "joined"),
-    ("split", "joined"),
-    ("split", "doubled"),
-    ("split", "doubled"),
-    ("split", "joined"),
-    ("joined", "joined"),
-    ("joined", "joined"),
-    ("joined", "joined"),
-    ("joined", "joined"),
-    ("joined", "joined"),
-    ("split", "joined"),
-    ("joined", "joined"),
-    ("joined", "joined"),
-    ("joined", "joined"),
-    ("joined", "joined"),
-)
 
 
 def add_backbone(graph, image, network) -> list:
@@ -88,7 +70,7 @@ def ghost_module(graph, maps, module, name, structure, alignment=CHANNEL_BLOCK):
     """Add a `GhostModule` on a feature in one or more maps.
 
     Returns:
-        (features, gates): features before DFC attention, one map, or the two halves if the structure is "split"; the
+        (features, gates): features before attention, one map, or the two halves if the structure is "split"; the
         gates for each, or None without attention.
     """
     if structure == "doubled":
@@ -99,7 +81,8 @@ def ghost_module(graph, maps, module, name, structure, alignment=CHANNEL_BLOCK):
             features = [graph.concat(features, f"{name}.joined")]
     if module.short_conv is None:
         return features, None
-    return features, dfc_attention(graph, maps, module.short_conv, f"{name}.short_conv", features)
+    attention = self_attention if isinstance(module.short_conv, SelfAttention) else dfc_attention
+    return features, attention(graph, maps, module.short_conv, f"{name}.short_conv", features)
 
 
 def doubled_features(graph, maps, module, name):
@@ -162,19 +145,21 @@ def dfc_attention(graph, maps, dfc, name, features) -> list:
 
     Of the size of `features`, or of half of it if the up-sampling, always nearest then, is left to `apply_gates`.
     """
-    halved = [halve(graph, part, dfc.pool, _part(f"{name}.halved", maps, i)) for i, part in enumerate(maps)]
-    gate = {nn.Sigmoid: graph.sigmoid, nn.HSigmoid: graph.hard_sigmoid}.get(type(dfc.gate))
-    nearest = dfc.up_sampling == "nearest"  # where the order of gate and up-sampling does not matter
-    pointwise, row, column = (cell.conv for cell in dfc.cell_list)
+    halved = [halve(graph, part, dfc.halving, _part(f"{name}.halved", maps, i)) for i, part in enumerate(maps)]
+    gate = {"sigmoid": graph.sigmoid, "hard_sigmoid": graph.hard_sigmoid, "clip": graph.clip, "relu": graph.relu}
+    squash = gate.get(dfc.gate_kind)
+    # otherwise the order of gate and up-sampling does not matter
+    resized = dfc.halving != "none" and dfc.up_sampling != "nearest"
+    pointwise, *steps = (cell.conv for cell in dfc.cell_list)
     gates = []
     for index, target in enumerate(features):
         y = graph.convolve_parts(halved, pointwise, _part(f"{name}.0", features, index), target.channels)
-        y = graph.depthwise(y, row, _part(f"{name}.1", features, index))
-        y = graph.depthwise(y, column, _part(f"{name}.2", features, index))
-        y = gate(y) if gate and (dfc.gate_first or nearest) else y
-        if not nearest:
+        for number, step in enumerate(steps, 1):
+            y = graph.depthwise(y, step, _part(f"{name}.{number}", features, index))
+        y = squash(y) if squash and (dfc.gate_first or not resized) else y
+        if resized:
             y = graph.resize(y, target.size, dfc.up_sampling, _part(f"{name}.resize", features, index))
-        gates.append(gate(y) if gate and not (dfc.gate_first or nearest) else y)
+        gates.append(squash(y) if squash and resized and not dfc.gate_first else y)
     return gates
 
 
@@ -191,11 +176,13 @@ def multiply(graph, maps, others, name) -> list:
     return [graph.elementwise("Mul", pair, _part(name, maps, i)) for i, pair in enumerate(zip(maps, others))]
 
 
-def halve(graph, x, pool, name):
-    """Add the down-sampling in front of DFC attention: `pool` is its nn.AvgPool2d or nn.MaxPool2d, None is bilinear."""
-    if isinstance(pool, nn.MaxPool2d):
+def halve(graph, x, kind, name):
+    """Add the down-sampling in front of DFC attention, of a `kind` as in `DFCOptions`."""
+    if kind == "none":
+        return x
+    if kind == "max_pool":
         return graph.pool("MaxPool", x, name)
-    if pool is not None or all(side % 2 == 0 for side in x.size):  # bilinear by a factor of 2 is a mean of four
+    if kind == "avg_pool" or all(side % 2 == 0 for side in x.size):  # bilinear by a factor of 2 is a mean of four
         return graph.pool("AveragePool", x, name)
     return graph.resize(x, [side // 2 for side in x.size], "bilinear", name)
 

@@ -80,9 +80,12 @@ class GraphBuilder:
         return FeatureMap(name, tuple(range(channels)), size)
 
     def constant(self, name, array) -> str:
-        """Store an array under a name of its own; returns the name."""
+        """Store an array under a name of its own; returns the name, or that of an equal array that is there."""
         if name in self.weights:
             raise ValueError(f"{name} is there already")
+        for other, stored in self.weights.items():
+            if stored.dtype == array.dtype and np.array_equal(stored, array):
+                return other
         self.weights[name] = array
         return name
 
@@ -138,6 +141,9 @@ class GraphBuilder:
     def relu(self, x) -> FeatureMap:
         return self.elementwise("Relu", [x], f"{x.name}.relu")
 
+    def relu6(self, x) -> FeatureMap:
+        return self.clip(x, 0.0, 6.0)
+
     def add(self, x, y, name) -> FeatureMap:
         """Sum of two maps with the same channels in the same places."""
         if x.channels != y.channels:
@@ -146,6 +152,12 @@ class GraphBuilder:
 
     def hard_sigmoid(self, x) -> FeatureMap:
         return self.elementwise("HardSigmoid", [x], f"{x.name}.gate", alpha=1 / 6, beta=0.5)
+
+    def clip(self, x, low=0.0, high=1.0) -> FeatureMap:
+        """Limit all values."""
+        name = f"{x.name}.clip"
+        limits = [self.constant(f"{name}.{end}", np.float32(limit)) for end, limit in (("low", low), ("high", high))]
+        return self.map_node("Clip", [x.name, *limits], name, x.channels, x.size)
 
     def sigmoid(self, x) -> FeatureMap:
         return self.elementwise("Sigmoid", [x], f"{x.name}.gate")

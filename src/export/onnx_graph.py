@@ -10,9 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from src.export.folding import weights_of
-from src.export.onnx_backbone import CHANNEL_BLOCK, add_backbone
-from src.export.onnx_builder import ZERO, FeatureMap, GraphBuilder, take
+from src.export.mobilenetv2_graph import add_mobilenetv2
+from src.export.onnx_backbone import CHANNEL_BLOCK, CONVOLUTION_ALIGNMENT, add_backbone, apply_gates, dfc_attention
+from src.export.onnx_builder import ZERO, FeatureMap, Geometry, GraphBuilder, pad_channels, take
 from src.export.onnx_winograd import add_winograd
+from src.mobilenetv2 import MobileNetV2
 
 WINOGRAD_PRODUCTS = 7_000_000  # channels in x channels out x pixels from which it is faster (measured)
 
@@ -58,10 +60,15 @@ class ExpandedPixel(FeatureMap):
 
 
 class OnnxGraph(GraphBuilder):
-    """`src.export.graph.Graph` for ONNX: maps are `FeatureMap`, rows and logits (N, classes) names of tensors."""
+    """`src.export.graph.Graph` for ONNX: maps are `FeatureMap`, arrays and logits (N, classes) names of tensors."""
 
     def backbone(self, image, network) -> list:
-        return add_backbone(self, image, network)
+        add = add_mobilenetv2 if isinstance(network, MobileNetV2) else add_backbone
+        return add(self, image, network)
+
+    def dfc_attention(self, x, dfc, features, name) -> FeatureMap:
+        (y,) = apply_gates(self, [features], dfc_attention(self, [x], dfc, name, [features]), name)
+        return y
 
     def convolution(self, maps, convolution, name) -> FeatureMap:
         """Add a convolution, over joined maps if there are several."""
@@ -100,6 +107,35 @@ class OnnxGraph(GraphBuilder):
             sources.append(np.minimum(places, np.maximum(border, places - side + kept)))
         return self.pick(y, *sources, name)
 
+    def project(self, maps, convolution, name, like=None) -> FeatureMap:
+        if like is None:  # convolutions may read it
+            channels = pad_channels(range(convolution.out_channels), CONVOLUTION_ALIGNMENT)
+        else:
+            channels = like.channels
+        return self.convolve_parts(maps, convolution, name, channels)
+
+    def hard_swish(self, x) -> FeatureMap:
+        return self.elementwise("Mul", [x, self.hard_sigmoid(x)], f"{x.name}.hard_swish")
+
+    def mean(self, x, axes, name) -> FeatureMap:
+        return self._reduce("ReduceMean", "AveragePool", x, axes, name)
+
+    def amax(self, x, axes, name) -> FeatureMap:
+        return self._reduce("ReduceMax", "MaxPool", x, axes, name)
+
+    def _reduce(self, over_channels, pooling, x, axes, name) -> FeatureMap:
+        """Reduce a map by one of two operations; the blocked layout knows the pooling alone."""
+        if tuple(axes) == (1,):
+            x = self.in_order(x, f"{name}.ordered")
+            inputs = [x.name, self.constant(f"{name}.axes", np.array(axes, np.int64))]
+            return self.map_node(over_channels, inputs, name, (0,), x.size)
+        kernel = [side if axis in axes else 1 for axis, side in enumerate(x.size, 2)]
+        size = [1 if axis in axes else side for axis, side in enumerate(x.size, 2)]
+        return self.map_node(pooling, [x.name], name, x.channels, size, kernel_shape=kernel)
+
+    def average_pool(self, x, name) -> FeatureMap:
+        return self.pool("AveragePool", x, name)
+
     def leaky_relu(self, x, slope) -> FeatureMap:
         return self.elementwise("LeakyRelu", [x], f"{x.name}.leaky_relu", alpha=slope)
 
@@ -128,9 +164,7 @@ class OnnxGraph(GraphBuilder):
         return self.node("Concat", rows, name, shape, axis=axis)
 
     def columns(self, rows, start, stop, name) -> str:
-        limits = [self.constant(f"{name}.{key}", np.array([n], np.int64)) for key, n in (("from", start), ("to", stop))]
-        axis = self.constant(f"{name}.axis", np.array([2], np.int64))
-        return self.node("Slice", [rows, *limits, axis], name, (self.shapes[rows][1], stop - start))
+        return self.narrow(rows, 2, start, stop - start, name)
 
     def squeeze(self, rows, name) -> str:
         axis = self.constant(f"{name}.axis", np.array([2], np.int64))
@@ -147,8 +181,17 @@ class OnnxGraph(GraphBuilder):
     def minimum(self, rows, limit, name) -> str:
         return self._binary("Min", rows, np.float32(limit), name)
 
-    def multiply(self, rows, other, name) -> str:
-        return self._binary("Mul", rows, other, name)
+    def multiply(self, x, other, name):
+        if isinstance(x, FeatureMap):
+            return self.elementwise("Mul", [x, self._broadcast(other, x, f"{name}.other")], name)
+        return self._binary("Mul", x, other, name)
+
+    def _broadcast(self, x, like, name) -> FeatureMap:
+        """Repeat a map along the axes where it has length 1, in nodes that the blocked layout knows."""
+        if len(x.channels) == 1:
+            ones = np.ones((len(like.channels), 1, 1, 1), np.float32)
+            x = self.convolve(x, ones, None, Geometry(), f"{name}.channels", like.channels)
+        return x if x.size == like.size else self.resize(x, like.size, "nearest", name)
 
     def add(self, x, other, name):
         if isinstance(x, FeatureMap):
@@ -165,8 +208,34 @@ class OnnxGraph(GraphBuilder):
         return self.node(operation, [rows, other], name, self.shapes[rows][1:])
 
     def softmax(self, logits) -> str:
+        axis = 1 if isinstance(logits, FeatureMap) else -1
         logits = self.plain(logits)
-        return self.node("Softmax", [logits], f"{logits}.softmax", self.shapes[logits][1:], axis=1)
+        return self.node("Softmax", [logits], f"{logits}.softmax", self.shapes[logits][1:], axis=axis)
+
+    def array(self, x, name) -> str:
+        return self.in_order(x, name).name
+
+    def map(self, array, name) -> FeatureMap:
+        _, channels, *size = self.shapes[array]
+        return FeatureMap(array, tuple(range(channels)), tuple(size))
+
+    def view(self, array, shape, name) -> str:
+        sides = self.constant(f"{name}.shape", np.array([0, *shape], np.int64))
+        return self.node("Reshape", [array, sides], name, shape)
+
+    def transpose(self, array, order, name) -> str:
+        sides = self.shapes[array]
+        return self.node("Transpose", [array], name, [sides[axis] for axis in order[1:]], perm=order)
+
+    def narrow(self, array, axis, start, length, name) -> str:
+        limits = {"from": start, "to": start + length, "axis": axis}
+        inputs = [self.constant(f"{name}.{key}", np.array([value], np.int64)) for key, value in limits.items()]
+        shape = list(self.shapes[array])
+        shape[axis] = length
+        return self.node("Slice", [array, *inputs], name, shape[1:])
+
+    def matmul(self, array, other, name) -> str:
+        return self.node("MatMul", [array, other], name, (*self.shapes[array][1:-1], self.shapes[other][-1]))
 
     def plain(self, x) -> str:
         """Give the name of a tensor that holds the channels of a map in the network's order; rows are as they are."""

@@ -9,9 +9,10 @@ Two things differ from the network, where DFC attention is up-sampled by nearest
 
 import numpy as np
 from ai_edge_litert.schema_py_generated import ActivationFunctionType, Padding
-from mindspore import nn
 
 from src.export.folding import weights_of
+from src.export.self_attention_graph import self_attention
+from src.layers.attention import SelfAttention
 
 
 def bottleneck(graph, x, block, name):
@@ -41,6 +42,9 @@ def ghost_module(graph, x, module, name):
     features = graph.join([primary, cheap], 3, f"{name}.joined")
     if module.short_conv is None:
         return features, None
+    if isinstance(module.short_conv, SelfAttention):
+        (gates,) = self_attention(graph, [x], module.short_conv, f"{name}.short_conv", [features])
+        return features, gates
     return features, dfc_attention(graph, x, module.short_conv, graph.size(features), f"{name}.short_conv")
 
 
@@ -52,11 +56,12 @@ def conv_act(graph, x, cell, name):
 
 def dfc_attention(graph, x, dfc, size, name):
     """Add the gates of `DFCAttention`, those that are up-sampled by nearest at half of `size`."""
-    y = halve(graph, x, dfc.pool, f"{name}.halved")
+    y = halve(graph, x, dfc.halving, f"{name}.halved")
     for index, cell in enumerate(dfc.cell_list):
         y = graph.convolution([y], cell.conv, f"{name}.{index}")
-    gate = {nn.Sigmoid: graph.sigmoid, nn.HSigmoid: graph.hard_sigmoid}.get(type(dfc.gate), lambda y: y)
-    if dfc.up_sampling == "nearest":  # where the order of gate and up-sampling does not matter
+    gates = {"sigmoid": graph.sigmoid, "hard_sigmoid": graph.hard_sigmoid, "clip": graph.clip, "relu": graph.relu}
+    gate = gates.get(dfc.gate_kind, lambda y: y)
+    if dfc.halving == "none" or dfc.up_sampling == "nearest":  # where the order of gate and up-sampling does not matter
         return gate(y)
     if dfc.gate_first:
         return graph.resize(gate(y), size, dfc.up_sampling, f"{name}.resize")
@@ -64,10 +69,12 @@ def dfc_attention(graph, x, dfc, size, name):
 
 
 def halve(graph, x, kind, name):
-    """Add the down-sampling in front of DFC attention: `kind` is its nn.AvgPool2d or nn.MaxPool2d, None is bilinear."""
-    if kind is None:
+    """Add the down-sampling in front of DFC attention, of a `kind` as in `DFCOptions`."""
+    if kind == "none":
+        return x
+    if kind == "bilinear":
         return graph.resize(x, [side // 2 for side in graph.size(x)], "bilinear", name)
-    return pool(graph, "MAX_POOL_2D" if isinstance(kind, nn.MaxPool2d) else "AVERAGE_POOL_2D", x, name)
+    return pool(graph, "MAX_POOL_2D" if kind == "max_pool" else "AVERAGE_POOL_2D", x, name)
 
 
 def pool(graph, operator, x, name):

@@ -11,7 +11,10 @@ SCHEMA_VERSION = 3
 FILE_IDENTIFIER = b"TFL3"
 ALIGNMENT = 16  # bytes, of the arrays in the file
 SIGNATURE = "serving_default"
-ACTIVATIONS = {"RELU": schema.ActivationFunctionType.RELU}  # operators that others can take over
+ACTIVATIONS = {  # operators that others can take over
+    "RELU": schema.ActivationFunctionType.RELU,
+    "RELU6": schema.ActivationFunctionType.RELU6,
+}
 FUSING = ("CONV_2D", "DEPTHWISE_CONV_2D", "ADD")  # those that can
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")  # their second input is a weight
 TYPES = {
@@ -23,12 +26,14 @@ OPERATORS = {
     # name: its options in the schema, its version
     "ADD": ("AddOptions", 1),
     "AVERAGE_POOL_2D": ("Pool2DOptions", 1),
+    "BATCH_MATMUL": ("BatchMatMulOptions", 1),
     "CONCATENATION": ("ConcatenationOptions", 1),
     "CONV_2D": ("Conv2DOptions", 1),
     "DEPTHWISE_CONV_2D": ("DepthwiseConv2DOptions", 2),  # the first with dilation
     "DEQUANTIZE": ("DequantizeOptions", 3),  # the first from float16
     "EXP": ("ExpOptions", 1),
     "FULLY_CONNECTED": ("FullyConnectedOptions", 5),  # the first that keeps leading axes
+    "HARD_SWISH": ("HardSwishOptions", 1),
     "LEAKY_RELU": ("LeakyReluOptions", 1),
     "LOGISTIC": (None, 1),
     "MAX_POOL_2D": ("Pool2DOptions", 1),
@@ -36,7 +41,9 @@ OPERATORS = {
     "MINIMUM": ("MaximumMinimumOptions", 1),
     "MUL": ("MulOptions", 1),
     "PAD": ("PadOptions", 1),
+    "REDUCE_MAX": ("ReducerOptions", 1),
     "RELU": (None, 1),
+    "RELU6": (None, 1),
     "RESHAPE": ("ReshapeOptions", 1),
     "RESIZE_BILINEAR": ("ResizeBilinearOptions", 3),  # the first with half-pixel centres
     "SLICE": ("SliceOptions", 1),
@@ -172,7 +179,10 @@ class Serialiser:
         return bytes(builder.Output())
 
     def store(self, array) -> int:
-        """Put an array into the file; returns its number."""
+        """Put an array into the file, unless an equal one is there; returns its number."""
+        for number, buffer in enumerate(self.buffers[1:], 1):
+            if buffer.data.dtype == array.dtype and np.array_equal(buffer.data, array):
+                return number
         buffer = Buffer()
         buffer.data = array
         self.buffers.append(buffer)

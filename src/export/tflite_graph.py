@@ -8,9 +8,13 @@ from ai_edge_litert.schema_py_generated import ActivationFunctionType, Padding
 
 from src.architecture import BLOCKS
 from src.export.folding import weights_of
-from src.export.tflite_backbone import bottleneck
+from src.export.mobilenetv2_graph import add_mobilenetv2
+from src.export.tflite_backbone import apply_gates, bottleneck, dfc_attention, pool
 from src.export.tflite_builder import Tensor, TFLiteBuilder
 from src.layers.blocks import bicubic_weights
+from src.mobilenetv2 import MobileNetV2
+
+AXES = (0, 3, 1, 2)  # places of N, C, H and W in the shape of a map
 
 
 def build_tflite(describe, network, image_shape, batch, softmax, metadata, weights_type) -> bytes:
@@ -39,6 +43,8 @@ class TFLiteGraph(TFLiteBuilder):
     """A `src.export.graph.Graph`; its maps are tensors (N, H, W, C)."""
 
     def backbone(self, image, network) -> list:
+        if isinstance(network, MobileNetV2):
+            return add_mobilenetv2(self, image, network)
         x = self.relu(self.convolution([image], network.conv_stem, "conv_stem"))
         maps = []
         for index in range(len(BLOCKS)):
@@ -46,6 +52,9 @@ class TFLiteGraph(TFLiteBuilder):
             if index in network.stage_ends:
                 maps.append(x)
         return maps
+
+    def dfc_attention(self, x, dfc, features, name) -> Tensor:
+        return apply_gates(self, features, dfc_attention(self, x, dfc, self.size(features), name), name)
 
     def convolution(self, maps, convolution, name) -> Tensor:
         return self.convolve(self.concat(maps, f"{name}.joined"), *weights_of(convolution), convolution, name)
@@ -67,6 +76,9 @@ class TFLiteGraph(TFLiteBuilder):
         kernel = self.constant(f"{name}.weight", np.ascontiguousarray(weight.transpose(order)))
         inputs = [x, kernel, self.constant(f"{name}.bias", bias)]
         return self.node(operator, inputs, (x.shape[0], *size, len(bias)), name, **options)
+
+    def project(self, maps, convolution, name, like=None) -> Tensor:
+        return self.convolution(maps, convolution, name)
 
     def padded(self, x, like, name):
         """Pad for a convolution what its own padding does not: TensorFlow's puts more below and to the right."""
@@ -98,6 +110,12 @@ class TFLiteGraph(TFLiteBuilder):
     def relu(self, x) -> Tensor:
         return self.node("RELU", [x], x.shape, f"{x.name}.relu")
 
+    def relu6(self, x) -> Tensor:
+        return self.node("RELU6", [x], x.shape, f"{x.name}.relu")
+
+    def hard_swish(self, x) -> Tensor:
+        return self.node("HARD_SWISH", [x], x.shape, f"{x.name}.hard_swish")
+
     def leaky_relu(self, x, slope) -> Tensor:
         return self.node("LEAKY_RELU", [x], x.shape, f"{x.name}.relu", alpha=slope)
 
@@ -105,6 +123,10 @@ class TFLiteGraph(TFLiteBuilder):
         """Add min(max(x + 3, 0), 6) / 6."""
         shifted = self.add(x, np.float32(3), f"{x.name}.shifted", fusedActivationFunction=ActivationFunctionType.RELU6)
         return self.multiply(shifted, np.float32(1 / 6), f"{x.name}.gate")
+
+    def clip(self, x) -> Tensor:
+        """Limit all values to 0 and 1."""
+        return self.minimum(self.relu(x), 1.0, f"{x.name}.clip")
 
     def sigmoid(self, x) -> Tensor:
         return self.node("LOGISTIC", [x], x.shape, f"{x.name}.gate")
@@ -134,8 +156,23 @@ class TFLiteGraph(TFLiteBuilder):
         return self.node("SOFTMAX", [logits], logits.shape, f"{logits.name}.softmax", beta=1.0)
 
     def global_mean(self, x) -> Tensor:
-        axes = self.constant(f"{x.name}.mean.axes", np.array([1, 2], np.int32))
-        return self.node("MEAN", [x, axes], (x.shape[0], 1, 1, x.shape[3]), f"{x.name}.mean", keepDims=True)
+        return self.mean(x, (2, 3), f"{x.name}.mean")
+
+    def mean(self, x, axes, name) -> Tensor:
+        return self._reduce("MEAN", x, axes, name)
+
+    def amax(self, x, axes, name) -> Tensor:
+        return self._reduce("REDUCE_MAX", x, axes, name)
+
+    def _reduce(self, operator, x, axes, name) -> Tensor:
+        """Add an operator that reduces a map over axes named as in MindSpore."""
+        places = [AXES[axis] for axis in axes]
+        shape = [1 if place in places else side for place, side in enumerate(x.shape)]
+        inputs = [x, self.constant(f"{name}.axes", np.array(places, np.int32))]
+        return self.node(operator, inputs, shape, name, keepDims=True)
+
+    def average_pool(self, x, name) -> Tensor:
+        return pool(self, "AVERAGE_POOL_2D", x, name)
 
     def size(self, x) -> tuple:
         return x.shape[1:3]
@@ -151,7 +188,12 @@ class TFLiteGraph(TFLiteBuilder):
         return self.reshape(x, (batch, height * width * channels // columns, columns), name)
 
     def columns(self, rows, start, stop, name) -> Tensor:
-        return self.slice(rows, (0, 0, start), (*rows.shape[:2], stop - start), name)
+        return self.narrow(rows, 2, start, stop - start, name)
+
+    def narrow(self, array, axis, start, length, name) -> Tensor:
+        begin, shape = [0] * len(array.shape), list(array.shape)
+        begin[axis], shape[axis] = start, length
+        return self.slice(array, begin, shape, name)
 
     def slice(self, x, begin, shape, name) -> Tensor:
         """Take the part of a tensor that begins at a place and has a shape."""
@@ -223,6 +265,18 @@ class TFLiteGraph(TFLiteBuilder):
         """Put the axes in another order."""
         axes = self.constant(f"{name}.order", np.array(order, np.int32))
         return self.node("TRANSPOSE", [x, axes], [x.shape[axis] for axis in order], name)
+
+    def array(self, x, name) -> Tensor:
+        return self.transpose(x, AXES, name)  # (N, H, W, C) -> (N, C, H, W)
+
+    def map(self, array, name) -> Tensor:
+        return self.transpose(array, (0, 2, 3, 1), name)  # (N, C, H, W) -> (N, H, W, C)
+
+    def view(self, array, shape, name) -> Tensor:
+        return self.reshape(array, (array.shape[0], *shape), name)
+
+    def matmul(self, array, other, name) -> Tensor:
+        return self.node("BATCH_MATMUL", [array, other], (*array.shape[:-1], other.shape[-1]), name)
 
 
 def same_padding(side, kernel_size, stride, dilation) -> tuple:

@@ -17,7 +17,7 @@ class DilatedConvolution(nn.Conv2d):
 
 
 def build_convolution(in_channels, out_channels, kernel_size=1, stride=1, dilation=1, groups=1, has_bias=False):
-    """Build a 2-D convolution whose padding keeps H x W at stride 1.
+    """Build a 2-D convolution whose padding keeps H x W at stride 1; an odd pixel of it is below and to the right.
 
     Weights and biases start as in PyTorch's `nn.Conv2d`: uniform in +-1/sqrt(fan-in).
 
@@ -27,7 +27,7 @@ def build_convolution(in_channels, out_channels, kernel_size=1, stride=1, dilati
         stride, dilation, groups, has_bias: as of `nn.Conv2d`.
     """
     kernel = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
-    top, left = (dilation * (size - 1) // 2 for size in kernel)
+    padding = [half for size in kernel for half in halve(dilation * (size - 1))]
     fan_in = in_channels // groups * kernel[0] * kernel[1]
     return (nn.Conv2d if dilation == 1 else DilatedConvolution)(
         in_channels,
@@ -35,13 +35,18 @@ def build_convolution(in_channels, out_channels, kernel_size=1, stride=1, dilati
         kernel,
         stride=stride,
         pad_mode="pad",
-        padding=(top, top, left, left),
+        padding=tuple(padding),
         dilation=dilation,
         group=groups,
         has_bias=has_bias,
         weight_init=HeUniform(math.sqrt(5)),
         bias_init=Uniform(1 / math.sqrt(fan_in)),
     )
+
+
+def halve(pixels) -> tuple:
+    """Split the padding of an axis into what is in front and behind."""
+    return pixels // 2, pixels - pixels // 2
 
 
 def build_dense(in_channels, out_channels):
@@ -138,3 +143,7 @@ class SqueezeExcitation(nn.Cell):
         scale = self.conv_expand(self.relu(self.conv_reduce(scale)))
         # MindSpore's CPU kernel for a product of different shapes keeps 16 bytes of indices for each value
         return x * ops.broadcast_to(self.gate(scale), (-1, -1, *x.shape[2:]))  # (N, C, 1, 1) -> (N, C, H, W)
+
+    def multiply_adds(self, input_shape) -> int:
+        """Count the products of values and scales, for an input (N, C, H, W)."""
+        return math.prod(input_shape)

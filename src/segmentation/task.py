@@ -11,8 +11,8 @@ from src.data.images import describe_others
 from src.data.pipeline import build_batches, build_pipeline
 from src.data.sampler import evaluation_sampler, training_sampler
 from src.export.export import ExportSignature
-from src.ghostnetv2 import create_network
 from src.layers.arrays import ArrayNetwork
+from src.networks import create_network
 from src.segmentation.dataset import LoadPair, pair_files
 from src.segmentation.deeplabv3 import DeepLabV3, FullSizeLogits
 from src.segmentation.export_graph import describe_segmenter

@@ -15,8 +15,9 @@ from src.architecture import BLOCKS
 from src.errors import UserError
 from src.files import atomic_path, unwritable
 from src.weights.foreign import name_foreign
+from src.weights.identity import identify
 from src.weights.mindspore_file import read_checkpoint
-from src.weights.names import CLASSIFIER, from_pytorch, identify, is_pytorch
+from src.weights.names import CLASSIFIER, from_pytorch, is_pytorch
 from src.weights.safetensors_file import is_safetensors, read_safetensors
 from src.weights.torch_file import read_torch_file
 from src.weights.unpickler import UnreadableFileError, UnsafePickleError
@@ -27,7 +28,7 @@ ORIGIN = "ghostnetv2-mindspore"  # noted in our own `.ckpt` files
 # in a checkpoint of a training run: names of the averaged weights, and of all that is no weight
 EMA_PREFIX, STATE_PREFIX = "ema.", "state."
 BACKBONE = "backbone."  # prefix of the parameters of a backbone, in networks that have one
-HEAD = (f"blocks.{len(BLOCKS)}.", "conv_head.", CLASSIFIER)  # of a classifier, what is not its backbone
+HEAD = (f"blocks.{len(BLOCKS)}.", "conv_head.", "bn2.", CLASSIFIER)  # of a classifier, what is not its backbone
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,8 @@ class WeightsFile:
         shapes = {n[len(BACKBONE) :]: value.shape for n, value in self.weights.items() if n.startswith(BACKBONE)}
         backbone = identify(shapes)
         if backbone is not None:
-            return f"a network on {backbone.variant}"
-        return str(self.identity or "no GhostNet that this project knows")
+            return f"a network on {backbone.network}"
+        return str(self.identity or "no network that this project knows")
 
 
 def save_weights(network, path) -> None:
@@ -259,8 +260,8 @@ def _misfit(network, file) -> str:
     ours = identify({parameter.name: parameter.shape for parameter in network.get_parameters()})
     if theirs is None or ours is None or theirs == ours:
         return "does not fit the network: "
-    advice = f"network.name={theirs.variant} builds that one"
-    if theirs.variant == ours.variant:
+    advice = f"{theirs.settings} builds that one"
+    if theirs.settings == ours.settings:
         advice = "--finetune keeps the rest and starts a new classifier"
     return f"holds {theirs}, the network is {ours}; {advice}; "
 

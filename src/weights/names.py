@@ -1,15 +1,11 @@
-"""Parameter names of GhostNetV2 elsewhere: pure functions between our names and theirs.
+"""Parameter names of the networks elsewhere: pure functions between our names and theirs.
 
 Ours are those of the official MindSpore port, so its map is the identity. The authors' PyTorch code and
-timm (`ghostnetv2_*`, `ghostnet_*`) share one set of names.
+timm (`ghostnetv2_*`, `ghostnet_*`) share one set of names. Those of MobileNetV2 are timm's, except in batch
+normalisation.
 """
 
 import re
-from dataclasses import dataclass
-from typing import Optional
-
-from src.architecture import BLOCKS, VARIANTS
-from src.layers.channels import round_channels
 
 # first block of each of PyTorch's `blocks.STAGE`; the last is the 1x1 convolution in front of the pooling
 STAGE_STARTS = (0, 1, 2, 3, 4, 5, 6, 11, 12, 16)
@@ -25,47 +21,15 @@ BATCH_COUNTER = "num_batches_tracked"  # PyTorch's step counter, which it uses o
 PYTORCH_LEAVES = ("running_mean", "running_var", BATCH_COUNTER)
 WRAPPERS = ("module.", "_orig_mod.", "model.")  # of data-parallel and compiled models, and of Lightning's
 CLASSIFIER = "classifier."
+MOBILENETV2_MARK = "blocks.0.0.conv_dw.weight"  # a name that GhostNet has none like
 
 TIMM_NAMES = {
     "ghostnetv2_1x": "ghostnetv2_100",
     "ghostnetv2_1_3x": "ghostnetv2_130",
     "ghostnetv2_1_6x": "ghostnetv2_160",
     "ghostnet_1x": "ghostnet_100",
+    "mobilenetv2_1x": "mobilenetv2_100",
 }
-
-
-@dataclass(frozen=True)
-class Identity:
-    """What network a set of weights belongs to."""
-
-    variant: str
-    num_classes: Optional[int]  # None: no classifier
-
-    def __str__(self):
-        classes = "without a classifier" if self.num_classes is None else f"for {self.num_classes} classes"
-        return f"{self.variant} {classes}"
-
-
-def identify(shapes) -> Optional[Identity]:
-    """Find the variant and class count that {our parameter name: shape} belong to; None if it is no known variant.
-
-    Tells by the widths, by the presence of DFC attention and of squeeze-and-excitation.
-    """
-    last = shapes.get("blocks.15.ghost2.primary_conv.conv.weight")
-    if last is None or len(last) != 4:
-        return None
-    with_dfc = any(".short_conv." in name for name in shapes)
-    with_se = any(".se." in name for name in shapes)
-    for variant, options in VARIANTS.items():
-        widths = round_channels(BLOCKS[-1][1] * options["width"])
-        if (
-            last[1] == widths
-            and with_dfc == (options.get("dfc_blocks") != ())
-            and with_se == options.get("squeeze_excitation", True)
-        ):
-            classifier = shapes.get(f"{CLASSIFIER}weight")
-            return Identity(variant, None if classifier is None else int(classifier[0]))
-    return None
 
 
 def is_pytorch(names) -> bool:
@@ -89,8 +53,10 @@ def strip_wrappers(names) -> dict:
 
 def from_pytorch(weights) -> dict:
     """Turn {PyTorch's name: array} into {our name: array}, without batch counters; unknown names stay as they are."""
-    ported = {}
-    for name, short in strip_wrappers(weights).items():
+    ported, names = {}, strip_wrappers(weights)
+    if MOBILENETV2_MARK in names.values():
+        return {ours: weights[name] for name, ours in _from_pytorch_leaves(names).items()}
+    for name, short in names.items():
         if short.endswith(BATCH_COUNTER):
             continue
         try:
@@ -98,6 +64,25 @@ def from_pytorch(weights) -> dict:
         except KeyError:
             ported[short] = weights[name]
     return ported
+
+
+def _from_pytorch_leaves(names) -> dict:
+    """Give {name: our name} of a network in which only batch normalisation's own names differ."""
+    normalised = {short.rpartition(".")[0] for short in names.values() if short.endswith(".running_mean")}
+    renamed = {}
+    for name, short in names.items():
+        module, _, leaf = short.rpartition(".")
+        if leaf != BATCH_COUNTER:
+            renamed[name] = f"{module}.{PYTORCH_BATCH_NORM_NAMES.get(leaf, leaf) if module in normalised else leaf}"
+    return renamed
+
+
+def to_pytorch_names(names) -> dict:
+    """Give {our name: PyTorch's} of all parameters of a network; one that is none of GhostNet's raises KeyError."""
+    if MOBILENETV2_MARK not in names:
+        return {name: to_pytorch_name(name) for name in names}
+    pairs = {name: name.rpartition(".") for name in names}
+    return {name: f"{module}.{BATCH_NORM_NAMES.get(leaf, leaf)}" for name, (module, _, leaf) in pairs.items()}
 
 
 def to_pytorch_name(name: str) -> str:

@@ -188,7 +188,7 @@ CASES = {
     "port: a file of no network": BadInput(
         "scripts/port_weights.py",
         ("--input", "x.ckpt", "--output", "y.pth"),
-        "x.ckpt: holds no GhostNet that this project knows",
+        "x.ckpt: holds no network that this project knows",
         write_arrays("x.ckpt", {"a": np.zeros(2, np.float32)}),
     ),
     "pre_trained: an exported file": BadInput(

@@ -4,8 +4,9 @@ import mindspore
 import pytest
 from mindspore import nn
 
-from src.ghostnetv2 import create_network
+from src.architecture import NetworkOptions, plan_blocks
 from src.layers.complexity import count_multiply_adds, count_parameters
+from src.networks import create_network
 
 
 @pytest.mark.parametrize(
@@ -30,3 +31,36 @@ def test_a_layer_by_hand():
     # 10x8 -> 5x4 outputs of 6 channels, 2 x 3 x 3 weights each; then 120 x 7
     assert count_multiply_adds(cell, (10, 8), in_channels=4) == 5 * 4 * 6 * 18 + 120 * 7
     assert count_parameters(cell) == 6 * 2 * 9 + 120 * 7 + 7
+
+
+def test_products_by_hand():
+    """Gates of every Ghost module with attention, scales of squeeze-and-excitation, and bicubic matrices."""
+    options = {"dfc_blocks": (2, 9), "dfc_up_sampling": "bicubic"}
+    network = create_network("ghostnetv2_1x", 10, **options)
+    extra = count_multiply_adds(network, (64, 96), products=True) - count_multiply_adds(network, (64, 96))
+    plans = plan_blocks(NetworkOptions(**options))
+    scales = sum(
+        plan.hidden_channels * (64 // plan.output_stride) * (96 // plan.output_stride)
+        for plan in plans
+        if plan.squeeze_excitation
+    )
+    gates, resizing = 72 * 16 * 24 + 480 * 4 * 6, 72 * (16 * 8 * 12 + 16 * 24 * 12) + 480 * (4 * 2 * 3 + 4 * 6 * 3)
+    assert extra == scales + gates + resizing
+
+
+@pytest.mark.parametrize(
+    ("options", "attended"),
+    [({"attention": "se"}, 1), ({"attention": "cbam"}, 2), ({"attention": "ca"}, 2), ({"attention": "none"}, 0)],
+)
+def test_products_of_mobilenetv2(options, attended):
+    network = create_network("mobilenetv2_1x", 10, **options)
+    extra = count_multiply_adds(network, (64, 64), products=True) - count_multiply_adds(network, (64, 64))
+    # behind the depthwise convolutions: 96 and 144 channels of 16x16, 144 and 2 of 192 of 8x8, ...
+    values = (96 + 144) * 256 + (144 + 2 * 192) * 64 + (192 + 4 * 384 + 2 * 576) * 16 + (576 + 3 * 960) * 4
+    assert extra == attended * values
+
+
+def test_products_of_dfc_in_mobilenetv2():
+    network = create_network("mobilenetv2_1x", 10, attention="dfc", dfc_blocks=(2, 16))
+    extra = count_multiply_adds(network, (64, 64), products=True) - count_multiply_adds(network, (64, 64))
+    assert extra == 144 * 16 * 16 + 960 * 2 * 2  # gates of the expanded features

@@ -92,7 +92,7 @@ class Attentions(nn.Cell):
 
     def __init__(self, options):
         super().__init__()
-        self.attentions = nn.CellList([DFCAttention(2, 4, DFCOptions(**choices), dilation=1) for choices in options])
+        self.attentions = nn.CellList([DFCAttention(2, 4, DFCOptions(**choices), 1, (5, 5)) for choices in options])
 
     def construct(self, x):
         maps, total = (), 0.0

@@ -3,6 +3,7 @@
 from mindspore import nn
 
 from src.architecture import DFCOptions
+from src.dfc_attention import DFCAttention
 from src.ghostnetv2 import GhostModule
 from src.layers.dropout import Dropout
 
@@ -12,7 +13,9 @@ class TinyNetwork(nn.Cell):
 
     def __init__(self, num_classes, dropout, **options):
         super().__init__()
-        self.ghost = GhostModule(3, 8, True, 1, DFCOptions(**options))
+        options = DFCOptions(**options)
+        attention = DFCAttention(3, 8, options, 1, options.kernel_size(8, 8))
+        self.ghost = GhostModule(3, 8, True, 1, attention)
         self.dropout = Dropout(dropout)
         self.classifier = nn.Dense(8, num_classes)
 

@@ -14,7 +14,7 @@ from mindspore import Tensor, nn
 
 from src.errors import UserError
 from src.files import atomic_path, write_text
-from src.ghostnetv2 import create_network
+from src.networks import create_network
 from src.weights import load_weights, read_weights, save_weights, write_weights
 
 

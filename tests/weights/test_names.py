@@ -11,11 +11,11 @@ import pytest
 from helpers import normal, random_timm, reference
 from mindspore import Tensor
 
-from src.architecture import VARIANTS
 from src.errors import UserError
-from src.ghostnetv2 import create_network
+from src.networks import NETWORKS, create_network
 from src.weights import load_weights, read_weights
-from src.weights.names import TIMM_NAMES, Identity, from_pytorch_name, identify, to_pytorch_name
+from src.weights.identity import Identity, identify
+from src.weights.names import TIMM_NAMES, from_pytorch, from_pytorch_name, to_pytorch_names
 from src.weights.torch_file import read_torch_file
 from src.weights.unpickler import UnreadableFileError, UnsafePickleError
 
@@ -115,8 +115,8 @@ def test_names_map_one_to_one(name):
     timm = reference("timm")
     theirs = [key for key in timm.create_model(TIMM_NAMES[name]).state_dict() if "num_batches" not in key]
     ours = [parameter.name for parameter in create_network(name).get_parameters()]
-    assert {from_pytorch_name(key) for key in theirs} == set(ours)
-    assert {to_pytorch_name(key) for key in ours} == set(theirs)
+    assert set(from_pytorch(dict.fromkeys(theirs))) == set(ours)
+    assert set(to_pytorch_names(ours).values()) == set(theirs)
 
 
 @pytest.mark.parametrize("name", ["blocks.99.0.conv_dw.weight", "fc.weight", "blocks.1.0.ghost3.primary_conv.0.weight"])
@@ -129,10 +129,19 @@ def shapes(network):
     return {parameter.name: parameter.shape for parameter in network.get_parameters()}
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", NETWORKS)
 def test_identify(variant):
-    assert identify(shapes(create_network(variant, num_classes=9))) == Identity(variant, 9)
-    assert identify(shapes(create_network(variant, features_only=True))) == Identity(variant, None)
+    assert identify(shapes(create_network(variant, num_classes=9))) == Identity(variant, None, 9)
+    assert identify(shapes(create_network(variant, features_only=True))) == Identity(variant, None, None)
+
+
+@pytest.mark.parametrize("variant", ["ghostnetv2_1x", "ghostnetv2_nose_1x", "ghostnet_1x", "mobilenetv2_ca_1x"])
+@pytest.mark.parametrize("width", [0.35, 0.5, 0.75, 1.15, 2.0])
+def test_identify_other_widths(variant, width):
+    found = identify(shapes(create_network(variant, 9, width=width)))
+    assert (found.variant, found.num_classes) == (variant, 9)
+    assert shapes(create_network(variant, 9, width=found.width)) == shapes(create_network(variant, 9, width=width))
+    assert str(found).startswith(f"{variant} at width ")
 
 
 def test_identify_something_else():

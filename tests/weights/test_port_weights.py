@@ -8,7 +8,7 @@ import mindspore
 import pytest
 from helpers import call, call_here, random_timm, reference
 
-from src.ghostnetv2 import create_network
+from src.networks import create_network
 from src.weights import save_weights
 
 SCRIPT = "scripts/port_weights.py"

@@ -1,0 +1,123 @@
+"""What network a set of weights belongs to, told by its names and shapes."""
+
+from dataclasses import dataclass
+from typing import Optional
+
+from src import mobilenetv2
+from src.architecture import BLOCKS, MAX_WIDTH, MIN_WIDTH, VARIANTS
+from src.layers.channels import round_channels
+from src.weights.names import CLASSIFIER, MOBILENETV2_MARK
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What network a set of weights belongs to.
+
+    Attributes:
+        variant: its name.
+        width: its multiplier of channel counts; None: the variant's own.
+        num_classes: outputs of its classifier; None: it has none.
+    """
+
+    variant: str
+    width: Optional[float]
+    num_classes: Optional[int]
+
+    def __str__(self):
+        return f"{self.network} " + (
+            "without a classifier" if self.num_classes is None else f"for {self.num_classes} classes"
+        )
+
+    @property
+    def network(self) -> str:
+        """Put variant and width in words."""
+        return self.variant + ("" if self.width is None else f" at width {self.width:g}")
+
+    @property
+    def settings(self) -> str:
+        """Give the settings that build it, but for its classifier."""
+        return f"network.name={self.variant}" + ("" if self.width is None else f" network.width={self.width:g}")
+
+
+def identify(shapes) -> Optional[Identity]:
+    """Find the variant and class count that {our parameter name: shape} belong to; None if it is no known variant.
+
+    Tells GhostNets by their channels, by DFC attention and by squeeze-and-excitation, MobileNetV2 by its own names.
+    """
+    if MOBILENETV2_MARK in shapes:
+        variant, width = identify_mobilenetv2(shapes)
+    else:
+        variant, width = identify_ghostnet(shapes)
+    if variant is None:
+        return None
+    classifier = shapes.get(f"{CLASSIFIER}weight")
+    return Identity(variant, width, None if classifier is None else int(classifier[0]))
+
+
+def identify_ghostnet(shapes):
+    """Find the variant of GhostNet, and its width where that is not the variant's own; (None, None) if it is none."""
+    found = []
+    for index in range(len(BLOCKS)):
+        shape = shapes.get(f"blocks.{index}.ghost2.primary_conv.conv.weight", ())
+        if len(shape) != 4:
+            return None, None
+        found += [shape[1], 2 * shape[0]]
+    attention = "none"
+    if any(".short_conv." in name for name in shapes):
+        attention = "dfc" if any(".short_conv.1." in name for name in shapes) else "self_attention"
+    options = (attention, any(".se." in name for name in shapes))
+    variants = {
+        name: own["width"]
+        for name, own in VARIANTS.items()
+        if (own.get("attention", "dfc"), own.get("squeeze_excitation", True)) == options
+    }
+    return choose_width(variants, found, [channels for row in BLOCKS for channels in row[1:3]], scale_ghostnet)
+
+
+def scale_ghostnet(channels, width) -> int:
+    """Multiply a channel count of GhostNet and round it."""
+    return round_channels(channels * width)
+
+
+def identify_mobilenetv2(shapes):
+    """Find the variant of MobileNetV2, and its width where that is not the variant's own."""
+    found = []
+    for index in range(1, len(mobilenetv2.STAGES)):
+        shape = shapes.get(f"blocks.{index}.0.conv_pwl.weight", ())
+        if len(shape) != 4:
+            return None, None
+        found.append(shape[0])
+    marks = {"se": ".attention.mlp.", "cbam": ".attention.spatial.", "ca": ".attention.joint.", "dfc": ".short_conv."}
+    present = [name for name, mark in marks.items() if any(mark in parameter for parameter in shapes)]
+    attention = present[-1] if present else "none"  # CBAM has the MLP of SE, too
+    variants = {name: 1.0 for name, own in mobilenetv2.VARIANTS.items() if own.get("attention", "none") == attention}
+    channels = [row[1] for row in mobilenetv2.STAGES[1:]]
+    return choose_width(variants, found, channels, mobilenetv2.scale_channels)
+
+
+def choose_width(variants, found, channels, scale):
+    """Find which variant has these channels: its own width if that fits, else the roundest one that does.
+
+    Args:
+        variants: {name: width}.
+        found: channels of the weights.
+        channels: the same at width 1.
+        scale: function (channels, width) -> channels.
+
+    Returns:
+        (name, None), (name, width), or (None, None).
+    """
+
+    def fits(width):
+        return all(scale(count, width) == there for count, there in zip(channels, found))
+
+    for name, width in variants.items():
+        if fits(width):
+            return name, None
+    for digits in (1, 2, 3):
+        near = round(found[-1] / channels[-1], digits)
+        for steps in (0, -1, 1, -2, 2, -3, 3):
+            width = round(near + steps / 10**digits, digits)
+            if variants and MIN_WIDTH <= width <= MAX_WIDTH and fits(width):
+                return next(iter(variants)), width
+    return None, None
