@@ -15,7 +15,18 @@ import numpy as np
 SCRIPTS = Path(__file__).resolve().parent
 sys.path[:0] = [str(SCRIPTS.parent), str(SCRIPTS)]
 
-SEED = 0
+from benchmark_files import (
+    SEED,
+    build_mindspore,
+    build_timm,
+    exported,
+    prepare_mindspore,
+    prepare_row,
+    prepare_timm,
+    start_mindspore,
+    start_torch,
+)
+
 WARM_UP = 5  # calls that are not timed
 TRAINING_RATE = 0.01
 
@@ -25,104 +36,6 @@ def images(options):
     size = options["image_size"]
     generator = np.random.default_rng(SEED)
     return generator.standard_normal((options["batch"], 3, size, size)).astype(np.float32)
-
-
-def file_of(options, name) -> Path:
-    """A file that `prepare` has written for this network."""
-    return Path(options["folder"]) / f"{options['network']}.{name}"
-
-
-def exported(options, ending) -> str:
-    """Exported file for the batch of this measurement, or for any."""
-    return str(file_of(options, f"{'any' if options['any_batch'] else options['batch']}.{ending}"))
-
-
-# ---- preparation: files with the same weights for all
-
-
-def start_mindspore(options):
-    from src.runtime import init_runtime, prepare_environment
-
-    prepare_environment()
-    import mindspore
-
-    init_runtime(options.get("device_target"), SEED, graph_mode=True)
-    if options["threads"]:
-        mindspore.set_context(runtime_num_threads=options["threads"])
-    return mindspore
-
-
-def start_torch(options):
-    import torch
-
-    torch.manual_seed(SEED)
-    if options["threads"]:
-        torch.set_num_threads(options["threads"])
-    return torch
-
-
-def build_mindspore(options):
-    """The network with the weights of `prepare`."""
-    from src.ghostnetv2 import create_network
-    from src.weights import load_weights
-
-    network = create_network(options["network"], dropout=0.0)
-    load_weights(network, file_of(options, "safetensors"))
-    return network.set_train(False)
-
-
-def build_timm(options):
-    import timm
-    from safetensors.torch import load_file
-
-    from src.weights.names import TIMM_NAMES
-
-    model = timm.create_model(TIMM_NAMES[options["network"]], drop_rate=0.0)
-    model.load_state_dict(load_file(file_of(options, "safetensors")))
-    return model.eval()
-
-
-def prepare_mindspore(options):
-    """Weights and this project's files; what the table says about the network."""
-    mindspore = start_mindspore(options)
-    from port_weights import to_pytorch
-
-    from src.classification.export_graph import describe_classifier
-    from src.export.export import export
-    from src.ghostnetv2 import create_network
-    from src.layers.complexity import count_multiply_adds, count_parameters
-    from src.weights import write_weights
-
-    network = create_network(options["network"], dropout=0.0).set_train(False)
-    generator = np.random.default_rng(SEED)
-    ranges = {"gamma": (0.5, 1.5), "beta": (-0.5, 0.5), "moving_mean": (-0.5, 0.5), "moving_variance": (0.5, 1.5)}
-    for parameter in network.get_parameters():  # random statistics: a file that leaves them out would show
-        limits = ranges.get(parameter.name.rpartition(".")[2])
-        if limits:
-            values = generator.uniform(*limits, parameter.shape).astype(np.float32)
-            parameter.set_data(mindspore.Tensor(values))
-    arrays = {parameter.name: parameter.asnumpy() for parameter in network.get_parameters()}
-    write_weights(to_pytorch(arrays), file_of(options, "safetensors"))
-    shape = (3, options["image_size"], options["image_size"])
-    batches = {"MINDIR": options["batches"], "TFLITE": options["batches"], "ONNX": (*options["batches"], None)}
-    for file_format in options["formats"]:
-        for batch in batches[file_format]:
-            path = file_of(options, f"{batch or 'any'}.{file_format.lower()}")
-            export(network, path, file_format, shape, batch, describe=describe_classifier)
-    multiply_adds = count_multiply_adds(network, shape[1:])
-    return {"parameters": count_parameters(network), "multiply_adds": multiply_adds}
-
-
-def prepare_timm(options):
-    """timm's own ONNX files, by PyTorch's exporter."""
-    torch = start_torch(options)
-    model = build_timm(options)
-    for batch in (*options["batches"], None):
-        example = torch.zeros(batch or 1, 3, options["image_size"], options["image_size"])
-        axes = None if batch else {"image": {0: "N"}, "logits": {0: "N"}}
-        names = {"input_names": ["image"], "output_names": ["logits"], "dynamic_axes": axes}
-        torch.onnx.export(model, example, str(file_of(options, f"{batch or 'any'}.timm.onnx")), dynamo=False, **names)
-    return {}
 
 
 # ---- inference: functions that give the logits
@@ -242,7 +155,7 @@ def train_timm(options):
 
 
 KINDS = {
-    "prepare": {"mindspore": prepare_mindspore, "timm": prepare_timm},
+    "prepare": {"mindspore": prepare_mindspore, "timm": prepare_timm, "row": prepare_row},
     "infer": {
         "mindspore": infer_mindspore,
         "mindir": infer_mindir,

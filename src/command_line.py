@@ -15,7 +15,7 @@ with ExitOnInterrupt():  # these take seconds
     from src.training.run_folder import RUN_CONFIG
     from src.weights import read_weights
     from src.weights.files import PREFERENCES
-    from src.weights.names import Identity
+    from src.weights.identity import Identity
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "classification"
 DEFAULT_CONFIG = CONFIGS / "ghostnetv2_1x_imagenet.yaml"
@@ -86,7 +86,7 @@ def _config_for(checkpoint_path):
     file = read_weights(checkpoint_path)
     # the official port's names are ours, but only our files say whose they are
     from_port = file.kind == "MindSpore checkpoint" and not file.is_ours
-    fits = file.identity == Identity("ghostnetv2_1x", IMAGENET_CLASSES)
+    fits = file.identity == Identity("ghostnetv2_1x", None, IMAGENET_CLASSES)
     return OFFICIAL_PORT_CONFIG if from_port and fits else DEFAULT_CONFIG
 
 

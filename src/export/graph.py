@@ -11,7 +11,7 @@ class Graph(Protocol):
     """Adds operators to a file; each method returns the new feature map (N, C, H, W), unless it says otherwise.
 
     The layout of a map is the format's own, that of an array is the one written here; axes are named as in MindSpore.
-    Names are unique, and those of weights begin with them.
+    Names are unique, and those of weights begin with them; equal weights are stored once, under the first name.
     """
 
     def backbone(self, image, network) -> list:

@@ -1,8 +1,8 @@
 """Self-attention in the place of DFC attention, for the formats that are written operator by operator.
 
-It follows `src.layers.attention.SelfAttention`, but the four sequences of an image stand beside its heads, so that the
-first axis stays that of the images, of which there may be any number. The sequences are multiplied with their values
-transposed, which is less to move than the scores.
+It computes what `src.layers.attention.SelfAttention` does, in another order of the axes: the four sequences of an image
+stand beside its heads, so that the first axis stays that of the images, of which there may be any number; and the
+values are transposed instead of the scores, of which there are more.
 """
 
 from src.layers.attention import HEADS, PATCH_SIZE

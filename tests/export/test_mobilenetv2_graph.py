@@ -37,8 +37,8 @@ def build_network(name, **options):
     mindspore.set_seed(1)
     network = randomise_batch_norm(create_network(name, num_classes=20, dropout=0.0, **options))
     for parameter in network.get_parameters():
-        if name.startswith("mobilenetv2") and parameter.name.endswith("gamma"):  # some values shall be above 6
-            parameter.set_data(Tensor(3 * parameter.asnumpy()))
+        if name.startswith("mobilenetv2") and parameter.name.endswith("bn1.gamma"):  # ReLU6 shall have values above 6
+            parameter.set_data(Tensor(10 * parameter.asnumpy()))
     return network
 
 

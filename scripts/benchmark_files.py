@@ -1,0 +1,127 @@
+"""Networks and files that scripts/benchmark.py and scripts/paper.py measure, with the same weights for all runtimes.
+
+Functions of a worker's options; only they import their frameworks.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+SEED = 0
+
+
+def file_of(options, name) -> Path:
+    """A file that `prepare` has written for this network."""
+    return Path(options["folder"]) / f"{options['network']}.{name}"
+
+
+def exported(options, ending) -> str:
+    """Exported file for the batch of this measurement, or for any."""
+    return str(file_of(options, f"{'any' if options['any_batch'] else options['batch']}.{ending}"))
+
+
+def start_mindspore(options):
+    from src.runtime import init_runtime, prepare_environment
+
+    prepare_environment()
+    import mindspore
+
+    init_runtime(options.get("device_target"), SEED, graph_mode=True)
+    if options["threads"]:
+        mindspore.set_context(runtime_num_threads=options["threads"])
+    return mindspore
+
+
+def start_torch(options):
+    import torch
+
+    torch.manual_seed(SEED)
+    if options["threads"]:
+        torch.set_num_threads(options["threads"])
+    return torch
+
+
+def build_mindspore(options):
+    """The network with the weights of `prepare`."""
+    from src.networks import create_network
+    from src.weights import load_weights
+
+    network = create_network(options["network"], dropout=0.0)
+    load_weights(network, file_of(options, "safetensors"))
+    return network.set_train(False)
+
+
+def build_timm(options):
+    import timm
+    from safetensors.torch import load_file
+
+    from src.weights.names import TIMM_NAMES
+
+    model = timm.create_model(TIMM_NAMES[options["network"]], drop_rate=0.0)
+    model.load_state_dict(load_file(file_of(options, "safetensors")))
+    return model.eval()
+
+
+def prepare_mindspore(options):
+    """Weights and this project's files; what the table says about the network."""
+    network = build_random(options, options["network"], {})
+    from port_weights import to_pytorch
+
+    from src.weights import write_weights
+
+    arrays = {parameter.name: parameter.asnumpy() for parameter in network.get_parameters()}
+    write_weights(to_pytorch(arrays), file_of(options, "safetensors"))
+    return export_files(options, network)
+
+
+def prepare_row(options):
+    """This project's files of a network with options, `name` and `options`, called `network`; its size."""
+    network = build_random(options, options["name"], options["options"])
+    from src.layers.complexity import count_multiply_adds
+
+    size = (options["image_size"],) * 2
+    return {**export_files(options, network), "all_multiply_adds": count_multiply_adds(network, size, products=True)}
+
+
+def build_random(options, name, network_options):
+    """A network with random weights and statistics: a file that leaves them out would show."""
+    mindspore = start_mindspore(options)
+    from src.networks import create_network
+
+    network = create_network(name, dropout=0.0, **network_options).set_train(False)
+    generator = np.random.default_rng(SEED)
+    ranges = {"gamma": (0.5, 1.5), "beta": (-0.5, 0.5), "moving_mean": (-0.5, 0.5), "moving_variance": (0.5, 1.5)}
+    for parameter in network.get_parameters():
+        limits = ranges.get(parameter.name.rpartition(".")[2])
+        if limits:
+            values = generator.uniform(*limits, parameter.shape).astype(np.float32)
+            parameter.set_data(mindspore.Tensor(values))
+    return network
+
+
+def export_files(options, network):
+    """Write the files for all batches; the size of the network."""
+    from src.classification.export_graph import describe_classifier
+    from src.export.export import export
+    from src.layers.complexity import count_multiply_adds, count_parameters
+
+    shape = (3, options["image_size"], options["image_size"])
+    batches = {"MINDIR": options["batches"], "TFLITE": options["batches"], "ONNX": (*options["batches"], None)}
+    for file_format in options["formats"]:
+        for batch in batches[file_format]:
+            path = file_of(options, f"{batch or 'any'}.{file_format.lower()}")
+            export(network, path, file_format, shape, batch, describe=describe_classifier)
+    multiply_adds = count_multiply_adds(network, shape[1:])
+    return {"parameters": count_parameters(network), "multiply_adds": multiply_adds}
+
+
+def prepare_timm(options):
+    """timm's own ONNX files, by PyTorch's exporter."""
+    torch = start_torch(options)
+    model = build_timm(options)
+    for batch in (*options["batches"], None):
+        example = torch.zeros(batch or 1, 3, options["image_size"], options["image_size"])
+        axes = None if batch else {"image": {0: "N"}, "logits": {0: "N"}}
+        names = {"input_names": ["image"], "output_names": ["logits"], "dynamic_axes": axes}
+        torch.onnx.export(model, example, str(file_of(options, f"{batch or 'any'}.timm.onnx")), dynamo=False, **names)
+    return {}
