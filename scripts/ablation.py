@@ -4,7 +4,7 @@ FILE is YAML, such as configs/ablations/cifar10.yaml:
 
     config: configs/classification/cifar10.yaml   # base of all runs, in the project or beside FILE
     seeds: [1, 2, 3]
-    settings: {train.epochs: 6}                   # of all rows
+    settings: {train.epochs: 8}                   # of all rows
     rows:                                         # the first is the reference of the others
       - name: V2 1.0x
       - name: V1 1.0x

@@ -170,11 +170,8 @@ def test_all_rows_have_a_seed_before_the_next_one(folder, stub):
     assert calls(folder) == [f"{name}-seed{seed}" for seed in (1, 2) for name in names]
     assert (folder / "calls").read_text().startswith("first-one-seed1 auto ")
     made = json.loads((folder / "out" / "rate-0.1-seed2" / "config.yaml").read_text())
-    assert [made[key] for key in ("schedule", "runtime", "data")] == [
-        {"learning_rate": 0.1},
-        {"seed": 2},
-        {"path": "data"},
-    ]
+    expected = {"schedule": {"learning_rate": 0.1}, "runtime": {"seed": 2}, "data": {"path": "data"}}
+    assert {key: made[key] for key in expected} == expected
     assert cells(folder)["First one"][:3] == ["21.00", "22.00", "21.50"]
     assert stub("--data_url", "data").returncode == 0 and calls(folder) == []
 
@@ -183,8 +180,7 @@ def test_it_goes_on_with_what_is_not_whole(folder, stub):
     result = stub(orders={"rate-0.1-seed1": 1, "no-flip-seed2": "fail"})
     message = "error: 1 of the runs failed: out/no-flip-seed2.log: error: it is broken\n"
     assert (result.returncode, result.stderr) == (2, message)
-    assert cells(folder)["Rate 0.1"][:2] == ["1 of 2 epochs", "22.00"]
-    assert cells(folder)["No flip"][:2] == ["21.00", "failed"]
+    assert cells(folder)["Rate 0.1"][0] == "1 of 2 epochs" and cells(folder)["No flip"][:2] == ["21.00", "failed"]
     assert stub().returncode == 0
     assert calls(folder) == ["rate-0.1-seed1", "no-flip-seed2"]
     assert cells(folder)["No flip"][:2] == ["21.00", "22.00"]
