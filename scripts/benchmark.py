@@ -14,6 +14,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 SCRIPTS = Path(__file__).resolve().parent
@@ -23,16 +24,19 @@ ENVIRONMENT = dict(os.environ)
 
 from benchmark_tables import FILES, PIPELINES, RUNTIMES, show_network, show_pipelines
 
-from src.architecture import VARIANTS
 from src.command_line import DEFAULT_CONFIG
 from src.console import Parser, run
 from src.errors import UserError
 from src.files import write_text
+from src.networks import NETWORKS
 from src.weights.names import TIMM_NAMES
 
 WORKER = SCRIPTS / "benchmark_worker.py"
 PACKAGES = ("mindspore", "torch", "timm", "onnxruntime", "ai_edge_litert", "openvino")
-FORMATS = {"mindir": "MINDIR", "onnx": "ONNX", "onnx_any": "ONNX", "litert": "TFLITE"}  # that runtimes need
+FORMATS = {"mindir": "MINDIR", "onnx": "ONNX", "onnx_any": "ONNX"}  # that runtimes need
+FORMATS.update(litert="TFLITE", litert_float16="TFLITE", litert_int8="TFLITE")
+TYPES = {"litert_float16": "float16", "litert_int8": "int8"}  # of weights, if not float32
+IMAGE_SIZES = {"classification": 224, "detection": 320, "segmentation": 512}
 
 
 def parse_arguments():
@@ -40,11 +44,12 @@ def parse_arguments():
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--train", action="store_true", help="time a training step: SGD with momentum")
     mode.add_argument("--pipeline", action="store_true", help="time input pipelines")
-    parser.add_argument("--networks", nargs="+", choices=VARIANTS, default=["ghostnetv2_1x"], metavar="NAME")
+    parser.add_argument("--task", choices=IMAGE_SIZES, default="classification", help="whose network is timed")
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=["ghostnetv2_1x"], metavar="NAME")
     parser.add_argument(
         "--batch_sizes", nargs="+", type=int, metavar="N", help="default: 1 16; 16 with --train, 64 with --pipeline"
     )
-    parser.add_argument("--image_size", type=int, default=224, metavar="PIXELS")
+    parser.add_argument("--image_size", type=int, metavar="PIXELS", help="default: 224, 320 or 512, by task")
     parser.add_argument("--runtimes", nargs="+", choices=[row[0] for row in RUNTIMES], metavar="NAME", help="some only")
     parser.add_argument("--threads", type=int, metavar="N", help="default: what each runtime takes by itself")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="processes for each measurement")
@@ -86,7 +91,7 @@ def missing(packages) -> list:
 
 def call(kind, name, options):
     """The worker's result, or {'failed': reason}."""
-    command = [sys.executable, str(WORKER), kind, name, json.dumps(options)]
+    command = [sys.executable, str(WORKER), kind, name, json.dumps({**options, "started": time.time()})]
     process = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
     if process.returncode:
         lines = [line for line in process.stderr.splitlines() if line.strip()]
@@ -113,7 +118,10 @@ def summarise(results) -> dict:
         return results[-1]
     times = sorted(1000 * second for result in results for second in result["seconds"])
     low, high = (times[int(share * (len(times) - 1))] for share in (0.25, 0.75))
-    return {"ms": statistics.median(times), "low": low, "high": high, "runs": len(times)}
+    figures = {"ms": statistics.median(times), "low": low, "high": high, "runs": len(times)}
+    for key in ("until_answer", "peak_mb"):
+        figures[key] = statistics.median(result[key] for result in results)
+    return figures
 
 
 def difference(results, expected):
@@ -133,8 +141,8 @@ def choose_runtimes(arguments, network):
         lacking = missing(row[3])
         if lacking:
             notes.append(f"not measured: {row[4]} (not installed: {', '.join(lacking)})")
-        elif "timm" in row[3] and network not in TIMM_NAMES:
-            notes.append(f"not measured: {row[4]} (timm has no {network})")
+        elif "timm" in row[3] and (network not in TIMM_NAMES or arguments.task != "classification"):
+            notes.append(f"not measured: {row[4]} (timm has no {network} for {arguments.task})")
         else:
             chosen.append(row)
     return chosen, notes
@@ -146,9 +154,11 @@ def benchmark_network(arguments, network, kind, folder):
     if kind == "train":
         runtimes = [row for row in runtimes if row[0] in ("mindspore", "timm")]
     common = {"folder": folder, "network": network, "image_size": arguments.image_size, "threads": arguments.threads}
+    common["task"] = arguments.task
     keys = {row[0] for row in runtimes}
     formats = sorted({FORMATS[key] for key in keys & FORMATS.keys()})
-    common.update(batches=arguments.batch_sizes, formats=formats)
+    types = sorted({TYPES.get(key, "float32") for key in keys})
+    common.update(batches=arguments.batch_sizes, formats=formats, types=types)
     facts = call("prepare", "mindspore", common)
     if "failed" not in facts and keys & {"timm_onnx", "timm_onnx_any", "openvino"} and kind == "infer":
         facts.update(call("prepare", "timm", common))
@@ -196,9 +206,12 @@ def main():
     kind = "train" if arguments.train else "infer"
     default = [64] if arguments.pipeline else [16] if arguments.train else [1, 16]
     arguments.batch_sizes = arguments.batch_sizes or default
+    arguments.image_size = arguments.image_size or IMAGE_SIZES[arguments.task]
     for name in ("rounds", "runs", "workers", "samples"):
         if getattr(arguments, name) < 1:
             raise UserError(f"--{name} {getattr(arguments, name)} is out of range: at least 1")
+    if arguments.task != "classification" and (arguments.train or arguments.pipeline):
+        raise UserError(f"--task {arguments.task}: --train and --pipeline are for classification")
     if arguments.json and Path(arguments.json).exists():
         raise UserError(f"--json {arguments.json}: exists")
     report = {"machine": machine(), "kind": "pipeline" if arguments.pipeline else kind, "results": []}

@@ -8,6 +8,13 @@ from pathlib import Path
 import numpy as np
 
 SEED = 0
+TASK_CONFIGS = {
+    "classification": "classification/ghostnetv2_1x_imagenet.yaml",
+    "detection": "detection/yolov3_ghostnetv2_1x_coco.yaml",
+    "segmentation": "segmentation/deeplabv3_ghostnetv2_1x_ade20k.yaml",
+}
+TYPES = {"TFLITE": ("float32", "float16", "int8")}  # of weights, by format
+CALIBRATION_IMAGES = 8
 
 
 def file_of(options, name) -> Path:
@@ -41,14 +48,28 @@ def start_torch(options):
     return torch
 
 
+def build_task(options):
+    """The task whose network is measured, with the settings of its configuration for the paper's data."""
+    from src.command_line import CONFIGS
+    from src.config import load_config
+    from src.tasks import SCHEMAS, create_task
+
+    settings = {"network.name": options.get("name", options["network"])}
+    settings.update({f"network.{key}": value for key, value in options.get("options", {}).items()})
+    if options["task"] == "detection":
+        settings["data.image_size"] = options["image_size"]
+    overrides = [(key, value, "benchmark") for key, value in settings.items()]
+    return create_task(load_config(CONFIGS.parent / TASK_CONFIGS[options["task"]], SCHEMAS, overrides))
+
+
 def build_mindspore(options):
     """The network with the weights of `prepare`."""
-    from src.networks import create_network
     from src.weights import load_weights
 
-    network = create_network(options["network"], dropout=0.0)
+    task = build_task(options)
+    network = task.build_network()
     load_weights(network, file_of(options, "safetensors"))
-    return network.set_train(False)
+    return task.build_export_network(network).set_train(False)
 
 
 def build_timm(options):
@@ -64,31 +85,33 @@ def build_timm(options):
 
 def prepare_mindspore(options):
     """Weights and this project's files; what the table says about the network."""
-    network = build_random(options, options["network"], {})
+    task, network = build_random(options)
     from port_weights import to_pytorch
 
     from src.weights import write_weights
 
     arrays = {parameter.name: parameter.asnumpy() for parameter in network.get_parameters()}
-    write_weights(to_pytorch(arrays), file_of(options, "safetensors"))
-    return export_files(options, network)
+    write_weights(
+        to_pytorch(arrays) if options["task"] == "classification" else arrays, file_of(options, "safetensors")
+    )
+    return export_files(options, task, network)
 
 
 def prepare_row(options):
-    """This project's files of a network with options, `name` and `options`, called `network`; its size."""
-    network = build_random(options, options["name"], options["options"])
+    """This project's files of a classifier with `options`, a variant's `name`, called `network`; its size."""
+    task, network = build_random(options)
     from src.layers.complexity import count_multiply_adds
 
     size = (options["image_size"],) * 2
-    return {**export_files(options, network), "all_multiply_adds": count_multiply_adds(network, size, products=True)}
+    products = count_multiply_adds(network, size, products=True)
+    return {**export_files(options, task, network), "all_multiply_adds": products}
 
 
-def build_random(options, name, network_options):
-    """A network with random weights and statistics: a file that leaves them out would show."""
+def build_random(options):
+    """A task and its network, with random weights and statistics: a file that leaves them out would show."""
     mindspore = start_mindspore(options)
-    from src.networks import create_network
-
-    network = create_network(name, dropout=0.0, **network_options).set_train(False)
+    task = build_task(options)
+    network = task.build_network().set_train(False)
     generator = np.random.default_rng(SEED)
     ranges = {"gamma": (0.5, 1.5), "beta": (-0.5, 0.5), "moving_mean": (-0.5, 0.5), "moving_variance": (0.5, 1.5)}
     for parameter in network.get_parameters():
@@ -96,23 +119,32 @@ def build_random(options, name, network_options):
         if limits:
             values = generator.uniform(*limits, parameter.shape).astype(np.float32)
             parameter.set_data(mindspore.Tensor(values))
-    return network
+    return task, network
 
 
-def export_files(options, network):
-    """Write the files for all batches; the size of the network."""
-    from src.classification.export_graph import describe_classifier
+def export_files(options, task, network):
+    """Write the files for all batches and types of weights; the size of the network."""
     from src.export.export import export
     from src.layers.complexity import count_multiply_adds, count_parameters
 
     shape = (3, options["image_size"], options["image_size"])
+    cell = task.build_export_network(network)
     batches = {"MINDIR": options["batches"], "TFLITE": options["batches"], "ONNX": (*options["batches"], None)}
     for file_format in options["formats"]:
         for batch in batches[file_format]:
-            path = file_of(options, f"{batch or 'any'}.{file_format.lower()}")
-            export(network, path, file_format, shape, batch, describe=describe_classifier)
+            for kind in set(TYPES.get(file_format, ("float32",))) & set(options["types"]):
+                ending = file_format.lower() if kind == "float32" else f"{kind}.{file_format.lower()}"
+                path = file_of(options, f"{batch or 'any'}.{ending}")
+                chosen = {"describe": task.describe, "weights_type": kind, "calibrate": draw_calibration}
+                export(cell, path, file_format, shape, batch, **chosen)
     multiply_adds = count_multiply_adds(network, shape[1:])
     return {"parameters": count_parameters(network), "multiply_adds": multiply_adds}
+
+
+def draw_calibration(network):
+    """Random images that an int8 file is fitted to; its answers do not count here."""
+    generator = np.random.default_rng(SEED)
+    return generator.standard_normal((CALIBRATION_IMAGES, 3, *network.input_size)).astype(np.float32)
 
 
 def prepare_timm(options):

@@ -9,6 +9,8 @@ RUNTIMES = (
     ("onnx", "onnx", False, ("onnx", "onnxruntime"), "ONNX Runtime, this project's file"),
     ("onnx_any", "onnx", True, ("onnx", "onnxruntime"), "ONNX Runtime, this project's, any batch"),
     ("litert", "litert", False, ("ai_edge_litert",), "LiteRT, this project's TFLite file"),
+    ("litert_float16", "litert_float16", False, ("ai_edge_litert",), "LiteRT, this project's, float16"),
+    ("litert_int8", "litert_int8", False, ("ai_edge_litert", "ai_edge_quantizer"), "LiteRT, this project's, int8"),
     ("timm", "timm", False, ("timm",), "PyTorch, timm, eager"),
     ("timm_compiled", "timm_compiled", False, ("timm",), "PyTorch, timm, torch.compile"),
     ("timm_onnx", "timm_onnx", False, ("timm", "onnxruntime"), "ONNX Runtime, timm's file"),
@@ -23,6 +25,8 @@ FILES = {
     "onnx": "{batch}.onnx",
     "onnx_any": "any.onnx",
     "litert": "{batch}.tflite",
+    "litert_float16": "{batch}.float16.tflite",
+    "litert_int8": "{batch}.int8.tflite",
     "timm_onnx": "{batch}.timm.onnx",
     "timm_onnx_any": "any.timm.onnx",
     "openvino": "{batch}.timm.onnx",
@@ -71,11 +75,21 @@ def show_network(result, arguments, kind):
             worst = [figures[batch]["difference"] for batch in batches if figures[batch]["difference"] is not None]
             cells.append(f"{max(worst):.0e}" if worst and key != next(iter(rows)) else "")
         yield "| " + " | ".join(cells) + " |"
+    yield from show_start(rows, batches[0], labels)
     for ours, theirs in FILE_PAIRS if kind == "infer" else ():
         ratios = {batch: ratio(rows, ours, theirs, batch) for batch in batches}
         if all(ratios.values()):
             text = ", ".join(f"{value:.2f} at batch {batch}" for batch, value in ratios.items())
             yield f"\n{labels[ours]}, ratio to {labels[theirs]}: {text}."
+
+
+def show_start(rows, batch, labels):
+    """Lines of a Markdown table of what a process costs besides its calls, at one batch."""
+    costs = {labels[key]: figures[batch] for key, figures in rows.items() if "until_answer" in figures[batch]}
+    if costs:
+        yield "\n| runtime | start of the process to first answer, s | peak memory, MB |\n| --- | --- | --- |"
+    for label, cost in costs.items():
+        yield f"| {label} | {cost['until_answer']:.2f} | {cost['peak_mb']:.0f} |"
 
 
 def _cells(figures, batch, speed):

@@ -5,6 +5,7 @@ last line of output is JSON.
 """
 
 import json
+import math
 import os
 import sys
 import time
@@ -41,19 +42,24 @@ def images(options):
 # ---- inference: functions that give the logits
 
 
+def first(outputs):
+    """The output, or the first of several."""
+    return outputs[0] if isinstance(outputs, (tuple, list)) else outputs
+
+
 def infer_mindspore(options):
     start_mindspore(options)
     from mindspore import Tensor
 
     network, x = build_mindspore(options), Tensor(images(options))
-    return lambda: network(x).asnumpy()
+    return lambda: first(network(x)).asnumpy()
 
 
 def infer_mindir(options):
     mindspore = start_mindspore(options)
     cell = mindspore.nn.GraphCell(mindspore.load(exported(options, "mindir")))
     x = mindspore.Tensor(images(options))
-    return lambda: cell(x).asnumpy()
+    return lambda: first(cell(x)).asnumpy()
 
 
 def infer_onnx(options, ending="onnx"):
@@ -67,12 +73,14 @@ def infer_onnx(options, ending="onnx"):
     return lambda: session.run(None, feed)[0]
 
 
-def infer_litert(options):
+def infer_litert(options, ending="tflite"):
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(exported(options, "tflite"), num_threads=options["threads"] or os.cpu_count())
+    interpreter = Interpreter(exported(options, ending), num_threads=options["threads"] or os.cpu_count())
     interpreter.allocate_tensors()
-    image, output = (ports[0]["index"] for ports in (interpreter.get_input_details(), interpreter.get_output_details()))
+    image = interpreter.get_input_details()[0]["index"]
+    signature = interpreter.get_signature_list()["serving_default"]  # the outputs' own order is another one
+    output = interpreter.get_signature_runner().get_output_details()[signature["outputs"][0]]["index"]
     x = np.ascontiguousarray(images(options).transpose(0, 2, 3, 1))  # (N, C, H, W) -> (N, H, W, C)
 
     def run():
@@ -81,6 +89,14 @@ def infer_litert(options):
         return interpreter.get_tensor(output)
 
     return run
+
+
+def infer_litert_float16(options):
+    return infer_litert(options, "float16.tflite")
+
+
+def infer_litert_int8(options):
+    return infer_litert(options, "int8.tflite")
 
 
 def infer_timm_onnx(options):
@@ -161,6 +177,8 @@ KINDS = {
         "mindir": infer_mindir,
         "onnx": infer_onnx,
         "litert": infer_litert,
+        "litert_float16": infer_litert_float16,
+        "litert_int8": infer_litert_int8,
         "timm": infer_timm,
         "timm_compiled": infer_timm_compiled,
         "timm_onnx": infer_timm_onnx,
@@ -168,6 +186,16 @@ KINDS = {
     },
     "train": {"mindspore": train_mindspore, "timm": train_timm},
 }
+
+
+def peak_memory() -> float:
+    """The most memory that this process has had, in MB; nan where the system does not tell. Linux does.
+
+    `resource.getrusage` would count the process that started this one.
+    """
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.is_file() else ()
+    return next((int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM:")), math.nan)
 
 
 def main():
@@ -183,6 +211,7 @@ def main():
         return
     run = function(options)
     output = run()  # before any training step changed the weights
+    until_answer = time.time() - options["started"]
     for _ in range(WARM_UP - 1):
         run()
     seconds = []
@@ -190,7 +219,8 @@ def main():
         start = time.perf_counter()
         run()
         seconds.append(time.perf_counter() - start)
-    print(json.dumps({"seconds": seconds, "output": output.ravel().astype(float).tolist()}))
+    result = {"seconds": seconds, "until_answer": until_answer, "peak_mb": peak_memory()}
+    print(json.dumps({**result, "output": output.ravel().astype(float).tolist()}))
 
 
 if __name__ == "__main__":

@@ -63,7 +63,13 @@ def measure(rows, arguments, runtimes, folder) -> dict:
         the reason in a runtime's place where it does not run.
     """
     common = {"folder": folder, "image_size": arguments.image_size, "threads": 1, "batches": [1], "batch": 1}
-    common.update(any_batch=False, runs=arguments.runs, formats=[RUNTIMES[name][1] for name in runtimes])
+    common.update(
+        task="classification",
+        types=["float32"],
+        any_batch=False,
+        runs=arguments.runs,
+        formats=[RUNTIMES[name][1] for name in runtimes],
+    )
     options = {}
     for number, row in enumerate(rows):
         options.setdefault(key_of(row), {**common, "network": str(number), "name": row.name, "options": row.options})

@@ -14,8 +14,10 @@ SCRIPT = "scripts/benchmark.py"
 
 
 def test_summary_is_over_all_calls_of_all_processes():
-    results = [{"seconds": [0.004, 0.001, 0.002]}, {"seconds": [0.003, 0.100]}]
-    assert benchmark.summarise(results) == {"ms": 3.0, "low": 2.0, "high": 4.0, "runs": 5}
+    costs = ({"until_answer": 1.0, "peak_mb": 90.0}, {"until_answer": 3.0, "peak_mb": 100.0})
+    results = [{"seconds": [0.004, 0.001, 0.002], **costs[0]}, {"seconds": [0.003, 0.100], **costs[1]}]
+    figures = {"ms": 3.0, "low": 2.0, "high": 4.0, "runs": 5, "until_answer": 2.0, "peak_mb": 95.0}
+    assert benchmark.summarise(results) == figures
     assert benchmark.summarise([{"seconds": [1]}, {"failed": "why"}]) == {"failed": "why"}
 
 

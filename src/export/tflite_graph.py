@@ -16,6 +16,8 @@ from src.mobilenetv2 import MobileNetV2
 
 AXES = (0, 3, 1, 2)  # places of N, C, H and W in the shape of a map
 
+LARGEST_WEIGHT = 2**25  # bytes; ai-edge-quantizer 0.10 cannot quantize larger ones per channel
+
 
 def build_tflite(describe, network, image_shape, batch, softmax, metadata, weights_type) -> bytes:
     """Build the TFLite file of a network without batch normalisation.
@@ -57,7 +59,13 @@ class TFLiteGraph(TFLiteBuilder):
         return apply_gates(self, features, dfc_attention(self, x, dfc, self.size(features), name), name)
 
     def convolution(self, maps, convolution, name) -> Tensor:
-        return self.convolve(self.concat(maps, f"{name}.joined"), *weights_of(convolution), convolution, name)
+        x, (weight, bias) = self.concat(maps, f"{name}.joined"), weights_of(convolution)
+        count = -(-weight.nbytes // LARGEST_WEIGHT)
+        if count == 1 or convolution.group > 1:
+            return self.convolve(x, weight, bias, convolution, name)
+        parts = zip(np.array_split(weight, count), np.array_split(bias, count))
+        outputs = [self.convolve(x, *part, convolution, f"{name}.{index}") for index, part in enumerate(parts)]
+        return self.join(outputs, 3, name)
 
     def convolve(self, x, weight, bias, like, name, **options) -> Tensor:
         """Add a convolution of arrays (O, I, kH, kW) and (O,), with stride, padding and dilation of `like`."""

@@ -14,7 +14,7 @@ from PIL import Image
 
 from src.classification.imagenet import load_classes
 from src.data.images import find_images, load_image
-from src.ghostnetv2 import create_network
+from src.networks import create_network
 
 
 def evaluate(checkpoint, data, cwd, *settings):

@@ -16,9 +16,9 @@ from src.errors import UserError
 from src.export.export import ExportSignature
 from src.export.exported import ExportedNetwork, open_exported, read_notes, with_image_size
 from src.export.mindir_file import write_mindspore
-from src.ghostnetv2 import create_network
 from src.inference.loading import load_network
 from src.layers.arrays import ArrayNetwork
+from src.networks import create_network
 from src.segmentation.segmenter import Segmenter
 from src.segmentation.settings import DataSettings, SegmentationConfig, SegmentationEvaluationSettings
 from src.weights import read_weights, save_weights

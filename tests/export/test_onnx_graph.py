@@ -10,7 +10,7 @@ from mindspore import Tensor
 from src.architecture import VARIANTS
 from src.classification.export_graph import describe_classifier
 from src.export.folding import fold_batch_norm
-from src.ghostnetv2 import create_network
+from src.networks import create_network
 from src.weights.names import TIMM_NAMES
 
 onnx = reference("onnx")

@@ -13,7 +13,7 @@ from src.detection.anchors import ANCHORS
 from src.detection.export_graph import describe_detector
 from src.detection.yolov3 import WithDecoding, YOLOv3
 from src.export.folding import fold_batch_norm
-from src.ghostnetv2 import create_network
+from src.networks import create_network
 from src.segmentation.deeplabv3 import DeepLabV3, FullSizeLogits
 from src.segmentation.export_graph import describe_segmenter
 from src.weights.names import TIMM_NAMES
@@ -177,6 +177,14 @@ def test_segmenter(output_stride, size):
     softmax = run(build(describe_segmenter, cell, size, 2, softmax=True), x)["probabilities"]
     assert np.abs(softmax.sum(1) - 1).max() < 1e-5
     assert_whole_graph_in_xnnpack(model)
+
+
+def test_large_weights_are_split(monkeypatch):
+    """As the quantizer wants it, see `LARGEST_WEIGHT`."""
+    from src.export import tflite_graph
+
+    monkeypatch.setattr(tflite_graph, "LARGEST_WEIGHT", 2**14)
+    assert_equals_network((40, 49), "ghostnetv2_1x", width=0.5)
 
 
 @pytest.mark.slow
