@@ -183,7 +183,7 @@ def test_large_weights_are_split(monkeypatch):
     """As the quantizer wants it, see `LARGEST_WEIGHT`."""
     from src.export import tflite_graph
 
-    monkeypatch.setattr(tflite_graph, "LARGEST_WEIGHT", 2**14)
+    monkeypatch.setattr(tflite_graph, "LARGEST_WEIGHT", 2**20)
     assert_equals_network((40, 49), "ghostnetv2_1x", width=0.5)
 
 
