@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.command_line import add_weights, build_parser, read_config, start_runtime
+from src.command_line import add_weights, build_parser, parse_images, read_config, start_runtime
 from src.console import run
 from src.data.images import list_images
 from src.dfc_attention import DFCAttention
@@ -24,6 +24,7 @@ from src.errors import UserError, quote
 from src.export.exported import is_exported
 from src.files import atomic_path
 from src.inference.finite import FiniteNetwork
+from src.inference.prediction import DrawingFolder
 from src.layers.arrays import ArrayNetwork
 from src.tasks import create_task
 from src.weights import load_weights
@@ -90,33 +91,11 @@ class RecordingNetwork(ArrayNetwork):
 
 def parse_arguments():
     parser = build_parser(__doc__.splitlines()[0])
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="images, or folders of images")
     add_weights(parser)
     parser.add_argument("--blocks", nargs="+", type=int, metavar="N", help="to draw; default: all with attention")
     parser.add_argument("--channels", nargs="+", type=int, metavar="N", help="to draw; default: the mean of all")
     parser.add_argument("--output_dir", required=True, metavar="DIR", help="folder for the drawings; new files")
-    parser.add_argument(
-        "--set", nargs="+", default=[], dest="overrides", metavar="section.key=value", help="settings to change"
-    )
-    return parser.parse_intermixed_args()
-
-
-def name_drawings(paths, folder) -> dict:
-    """Choose a file for the drawing of each image, of a name of its own where images share one: {drawing: image}.
-
-    Raises:
-        UserError: if one of the files exists.
-    """
-    drawings = {}
-    for path in paths:
-        drawing, number = Path(folder) / f"{path.stem}.png", 1
-        while drawing in drawings:
-            number += 1
-            drawing = Path(folder) / f"{path.stem}_{number}.png"
-        if os.path.exists(drawing):
-            raise UserError(f"{drawing}: exists; drawings are new files, --output_dir names another folder")
-        drawings[drawing] = path
-    return drawings
+    return parse_images(parser)
 
 
 def find_attention(backbone) -> list:
@@ -265,11 +244,13 @@ def main():
     checkpoint, channels = arguments.checkpoint_path, arguments.channels
     if is_exported(checkpoint):
         raise UserError(f"{checkpoint}: an exported file does not show its attention, a checkpoint does")
-    # photographs are seen as people see them, unless told not; only PyNative mode calls hooks
-    arguments.overrides = ["data.exif_rotation=true", *arguments.overrides, "runtime.graph_mode=false"]
+    arguments.overrides.append("runtime.graph_mode=false")  # only PyNative mode calls hooks
     config = read_config(arguments, checkpoint)
     paths, notes = list_images(arguments.images)
-    drawings = name_drawings(paths, arguments.output_dir)
+    folder = DrawingFolder(arguments.output_dir)
+    drawings = {folder.choose(path): path for path in paths}
+    for drawing in filter(os.path.exists, drawings):
+        raise UserError(f"{drawing}: exists; drawings are new files, --output_dir names another folder")
     start_runtime(config, training=False)
     task = create_task(config)
     network = task.build_network()

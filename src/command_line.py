@@ -1,6 +1,7 @@
 """What the entry points share on the command line: flags and settings."""
 
 import argparse
+import re
 from pathlib import Path
 
 from src.console import Parser
@@ -20,6 +21,7 @@ with ExitOnInterrupt():  # these take seconds
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "classification"
 DEFAULT_CONFIG = CONFIGS / "ghostnetv2_1x_imagenet.yaml"
 OFFICIAL_PORT_CONFIG = CONFIGS / "ghostnetv2_1x_imagenet_mindspore.yaml"  # its resize is another one
+EXIF_ROTATION = "data.exif_rotation=true"
 
 # flags that are settings under another name: those of the official port
 FLAG_KEYS = {
@@ -88,6 +90,28 @@ def _config_for(checkpoint_path):
     from_port = file.kind == "MindSpore checkpoint" and not file.is_ours
     fits = file.identity == Identity("ghostnetv2_1x", None, IMAGENET_CLASSES)
     return OFFICIAL_PORT_CONFIG if from_port and fits else DEFAULT_CONFIG
+
+
+def parse_images(parser):
+    """Add images and settings to a parser, and parse the command line into `images` and `overrides`, among others.
+
+    Photographs are seen as people see them, unless a setting says otherwise.
+    """
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="images, or folders of images")
+    parser.add_argument(
+        "--set", nargs="*", default=[], metavar="section.key=value", help="settings to change; as well at the end"
+    )
+    arguments = parser.parse_intermixed_args()
+    arguments.overrides = [EXIF_ROTATION, *arguments.set, *filter(is_override, arguments.images)]
+    arguments.images = [name for name in arguments.images if not is_override(name)]
+    if not arguments.images:
+        parser.error("no IMAGE is given")
+    return arguments
+
+
+def is_override(text) -> bool:
+    """Whether an argument is a setting, `section.key=value`, and not the name of a file."""
+    return re.match(r"\w+(\.\w+)+=", text) is not None and not Path(text).exists()
 
 
 def start_runtime(config, training):

@@ -10,6 +10,7 @@ from typing import Literal, Optional, Tuple
 from src.architecture import MAX_WIDTH, MIN_WIDTH, DFCOptions, NetworkOptions, OutputStride
 from src.errors import UserError
 from src.fields import bounded, changeable, check_rising
+from src.mobilenetv2 import BOTTLENECKS
 from src.networks import NETWORKS, choose_options
 from src.runtime import DEVICE_TARGETS
 
@@ -49,6 +50,7 @@ class BackboneSettings(DFCOptions):
 
     Attributes:
         name: of the variant.
+        dfc_blocks: as many as the longest of them may have; GhostNet has one less.
         width: multiplier of channel counts; None for the variant's.
         attention: in GhostNet dfc, self_attention or none, in MobileNetV2 dfc, se, cbam, ca or none; None for the
             variant's.
@@ -56,6 +58,7 @@ class BackboneSettings(DFCOptions):
     """
 
     name: Literal[tuple(NETWORKS)] = "ghostnetv2_1x"
+    dfc_blocks: Optional[Tuple[int, ...]] = bounded(None, 0, BOTTLENECKS - 1, length=BOTTLENECKS)
     width: Optional[float] = bounded(None, MIN_WIDTH, MAX_WIDTH)
     attention: Optional[Literal["dfc", "self_attention", "se", "cbam", "ca", "none"]] = None
     output_stride: OutputStride = NetworkOptions.output_stride

@@ -214,7 +214,7 @@ def test_files_have_names_of_their_own_and_the_size_of_their_rows(folder, figure
             ("--blocks", 1, 2, 99),
             "--blocks: no DFC attention in 1, 99; blocks with it: 2, 4, 9",
         ),
-        ("detection", [], ("--channels", 0, 24), "--channels 0, 24: block 2 has channels 0 to 23"),
+        ("detection", [], ("--channels", 0, 24), "--channels 0, 24: block 1 has channels 0 to 23"),
         ("segmentation", [], ("--channels", -1), "--channels -1: block 2 has channels 0 to 71"),
         ("segmentation", [], ("--channels", *range(8)), "--blocks and --channels: ask for 112 rows, a drawing has 100"),
         ("segmentation", [], ("--checkpoint_path", "a.onnx"), "a.onnx: an exported file does not show its attention"),

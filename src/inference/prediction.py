@@ -106,14 +106,19 @@ class DrawingFolder:
     def __init__(self, path):
         self.path, self.taken = path, set()
 
-    def save(self, drawing, source) -> str:
-        """Save a PIL image under the name of the image file `source`, as PNG; a line that says where."""
+    def choose(self, source) -> Path:
+        """Choose a PNG file for the drawing of the image file `source`."""
         stem = Path(source).stem
         path, number = Path(self.path) / f"{stem}.png", 1
         while path in self.taken:
             number += 1
             path = Path(self.path) / f"{stem}_{number}.png"
         self.taken.add(path)
+        return path
+
+    def save(self, drawing, source) -> str:
+        """Save a PIL image under the name of the image file `source`; a line that says where."""
+        path = self.choose(source)
         with atomic_path(path) as temporary:
             drawing.save(temporary)
         return f"  drawn: {quote(path)}"

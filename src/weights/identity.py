@@ -8,6 +8,8 @@ from src.architecture import BLOCKS, MAX_WIDTH, MIN_WIDTH, VARIANTS
 from src.layers.channels import round_channels
 from src.weights.names import CLASSIFIER, MOBILENETV2_MARK
 
+MAX_STEPS = 13  # of a thousandth: what the rounding of 160 channels to 4, or of 320 to 8, can hide
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -50,8 +52,8 @@ def identify(shapes) -> Optional[Identity]:
         variant, width = identify_ghostnet(shapes)
     if variant is None:
         return None
-    classifier = shapes.get(f"{CLASSIFIER}weight")
-    return Identity(variant, width, None if classifier is None else int(classifier[0]))
+    classifier = shapes.get(f"{CLASSIFIER}weight")  # () where it is damaged
+    return Identity(variant, width, int(classifier[0]) if classifier else None)
 
 
 def identify_ghostnet(shapes):
@@ -92,6 +94,10 @@ def identify_mobilenetv2(shapes):
     attention = present[-1] if present else "none"  # CBAM has the MLP of SE, too
     variants = {name: 1.0 for name, own in mobilenetv2.VARIANTS.items() if own.get("attention", "none") == attention}
     channels = [row[1] for row in mobilenetv2.STAGES[1:]]
+    head = shapes.get("conv_head.weight", ())
+    if len(head) == 4 and head[0] > mobilenetv2.HEAD_CHANNELS:  # narrow networks have no narrower head
+        found.append(head[0])
+        channels.append(mobilenetv2.HEAD_CHANNELS)
     return choose_width(variants, found, channels, mobilenetv2.scale_channels)
 
 
@@ -116,7 +122,7 @@ def choose_width(variants, found, channels, scale):
             return name, None
     for digits in (1, 2, 3):
         near = round(found[-1] / channels[-1], digits)
-        for steps in (0, -1, 1, -2, 2, -3, 3):
+        for steps in sorted(range(-MAX_STEPS, MAX_STEPS + 1), key=abs):
             width = round(near + steps / 10**digits, digits)
             if variants and MIN_WIDTH <= width <= MAX_WIDTH and fits(width):
                 return next(iter(variants)), width
