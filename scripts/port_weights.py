@@ -117,7 +117,11 @@ def main():
     print(f"{source}: {file.describe()}")
     print(f"{file.entries} entries read, {len(ported)} written to {target}, all shapes equal")
     difference = check_logits(file, network)
-    print("logits not compared: needs torch and timm" if difference is None else f"logits differ by {difference:.1e}")
+    print(
+        "logits not compared: needs torch, timm, and a network that timm has"
+        if difference is None
+        else f"logits differ by {difference:.1e}"
+    )
 
 
 if __name__ == "__main__":

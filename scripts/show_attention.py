@@ -116,7 +116,7 @@ def choose_attention(attentions, blocks, channels) -> list:
         UserError: if there is none at all, or in one of the blocks, or one has not all of the channels.
     """
     if not attentions:
-        raise UserError("the network has no DFC attention, see network.name and network.dfc_blocks")
+        raise UserError("the network has no DFC attention, see network.name, network.attention and network.dfc_blocks")
     numbers = sorted({attention.block for attention in attentions})
     others = sorted(set(blocks or ()) - set(numbers))
     if others:

@@ -218,16 +218,17 @@ def load_weights(network, path, prefer="ema", finetune=False) -> str:
     parameters = {parameter.name: parameter for parameter in network.get_parameters()}
     weights = file.weights
     if finetune:
-        parameters, weights = (
-            {name: value for name, value in values.items() if not name.startswith(CLASSIFIER)}
-            for values in (parameters, weights)
-        )
+        parameters, weights = _without_classifier(parameters), _without_classifier(weights)
     problems = compare(parameters, weights)
     if problems:
         raise UserError(f"{path}: {_misfit(network, file)}{'; '.join(problems)}")
     set_parameters(parameters, weights)
     left_out = "; its classifier is left out, a new one starts" if finetune else ""
     return f"{path}: {file.describe()}{left_out}{_warning(weights)}"
+
+
+def _without_classifier(values) -> dict:
+    return {name: value for name, value in values.items() if not name.startswith(CLASSIFIER)}
 
 
 def _load_backbone(backbone, file, path) -> str:
@@ -256,14 +257,15 @@ def describe_lost(weights) -> str:
 
 def _misfit(network, file) -> str:
     """Begin the sentence on a file that does not fit; if it belongs to another known network, say to which."""
-    theirs = file.identity
-    ours = identify({parameter.name: parameter.shape for parameter in network.get_parameters()})
+    parameters = {parameter.name: parameter for parameter in network.get_parameters()}
+    theirs, ours = file.identity, identify({name: parameter.shape for name, parameter in parameters.items()})
     if theirs is None or ours is None or theirs == ours:
         return "does not fit the network: "
-    advice = f"{theirs.settings} builds that one"
+    advice = f"{theirs.settings} builds that one; "
     if theirs.settings == ours.settings:
-        advice = "--finetune keeps the rest and starts a new classifier"
-    return f"holds {theirs}, the network is {ours}; {advice}; "
+        others = compare(_without_classifier(parameters), _without_classifier(file.weights))
+        advice = "" if others else "--finetune keeps the rest and starts a new classifier; "
+    return f"holds {theirs}, the network is {ours}; {advice}"
 
 
 def set_parameters(parameters, weights) -> None:

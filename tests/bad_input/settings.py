@@ -202,6 +202,7 @@ CASES = {
         ("network.num_classes=1000001", "network.num_classes: 1000001 is out of range: at least 1 and at most 1000000"),
         ("network.dfc_kernel_size=100001", "network.dfc_kernel_size: 100001 is out of range"),
         ("network.dfc_blocks=[" + "1," * 17 + "]", "network.dfc_blocks: has 17 items, at most 16 are allowed"),
+        ("network.name=mobilenetv2_dfc_1x network.dfc_blocks=[17]", "network.dfc_blocks: 17 is out of range"),
         (
             "evaluation.batch_size=65536 data.image_size=224 data.eval_resize=224",
             "evaluation.batch_size: images of 65536 x 3 x 224 x 224 float32 take 39.5 GB",

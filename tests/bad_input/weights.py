@@ -50,6 +50,24 @@ def evaluate_pytorch(message, prepare):
     return BadInput("eval.py", ("--config", CLASSIFICATION, "--checkpoint_path", "x.pth"), message, prepare)
 
 
+def write_network(variant, num_classes=2, **options):
+    """Prepare `x.ckpt`, the weights of a network."""
+
+    def prepare(folder):
+        from src.networks import create_network
+        from src.weights import save_weights
+
+        save_weights(create_network(variant, num_classes, **options), folder / "x.ckpt")
+
+    return prepare
+
+
+def finetune(config, message, prepare, *settings):
+    """A case of `--finetune` from `x.ckpt`."""
+    arguments = ("--config", config, "--finetune", "--pre_trained", "x.ckpt", *settings)
+    return BadInput("train.py", arguments, f"x.ckpt: {message}", prepare)
+
+
 BY_OPERATOR = "runtime.graph_mode=false"
 LARGE_PICKLE = b"\x80\x02" + b"]" * 20_000_000 + b"."
 CASES = {
@@ -178,6 +196,37 @@ CASES = {
         ("classes/val/a/0.png", "--config", SEGMENTATION, "--checkpoint_path", "x.ckpt", BY_OPERATOR),
         "x.ckpt: its network gives nan or inf",
         build_diverged("x.ckpt", SEGMENTATION),
+    ),
+    "weights: another width": evaluate(
+        "x.ckpt",
+        "holds mobilenetv2_1x at width 1.06 for 2 classes, the network is mobilenetv2_1x for 2 classes; "
+        "network.name=mobilenetv2_1x network.width=1.06 builds that one; ",
+        write_network("mobilenetv2_1x", width=1.06),
+        CLASSIFICATION,
+        "network.name=mobilenetv2_1x",
+    ),
+    "weights: a classifier that is a number": evaluate(
+        "x.safetensors",
+        "holds ghostnet_1x without a classifier, the network is ghostnet_1x for 2 classes; --finetune keeps the rest",
+        change_weights("x.safetensors", lambda arrays: arrays.update({"classifier.weight": np.ones((), np.float32)})),
+    ),
+    "finetune: other lengths of DFC": finetune(
+        CLASSIFICATION,
+        "holds ghostnetv2_1x for 3 classes, the network is ghostnetv2_1x for 2 classes; 28 wrong shape (blocks.2.",
+        write_network("ghostnetv2_1x", num_classes=3, dfc_kernel_size=7),
+        "network.name=ghostnetv2_1x",
+    ),
+    "finetune: a backbone of another width": finetune(
+        DETECTION,
+        "does not fit the backbone: 255 wrong shape (conv_stem.weight is (16, 3, 3, 3), needs (32, 3, 3, 3), ",
+        write_network("mobilenetv2_1x", width=0.5),
+        "network.name=mobilenetv2_1x",
+    ),
+    "finetune: another backbone": finetune(
+        SEGMENTATION,
+        "does not fit the backbone: 144 unexpected (blocks.1.0.attention.joint.conv.weight, ",
+        write_network("mobilenetv2_ca_1x"),
+        "network.name=mobilenetv2_1x",
     ),
     "export: a damaged checkpoint": BadInput(
         "export.py",
