@@ -117,11 +117,10 @@ def main():
     print(f"{source}: {file.describe()}")
     print(f"{file.entries} entries read, {len(ported)} written to {target}, all shapes equal")
     difference = check_logits(file, network)
-    print(
-        "logits not compared: needs torch, timm, and a network that timm has"
-        if difference is None
-        else f"logits differ by {difference:.1e}"
-    )
+    if difference is None:
+        print("logits not compared: needs torch, timm, and a network that timm has")
+    else:
+        print(f"logits differ by {difference:.1e}")
 
 
 if __name__ == "__main__":
