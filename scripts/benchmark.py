@@ -158,7 +158,7 @@ def benchmark_network(arguments, network, kind, folder):
     keys = {row[0] for row in runtimes}
     formats = sorted({FORMATS[key] for key in keys & FORMATS.keys()})
     types = sorted({TYPES.get(key, "float32") for key in keys})
-    common.update(batches=arguments.batch_sizes, formats=formats, types=types)
+    common.update(batches=arguments.batch_sizes, formats=formats, types=types, open_batch="onnx_any" in keys)
     facts = call("prepare", "mindspore", common)
     if "failed" not in facts and keys & {"timm_onnx", "timm_onnx_any", "openvino"} and kind == "infer":
         facts.update(call("prepare", "timm", common))

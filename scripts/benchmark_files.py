@@ -129,7 +129,9 @@ def export_files(options, task, network):
 
     shape = (3, options["image_size"], options["image_size"])
     cell = task.build_export_network(network)
-    batches = {"MINDIR": options["batches"], "TFLITE": options["batches"], "ONNX": (*options["batches"], None)}
+    batches = {"MINDIR": options["batches"], "TFLITE": options["batches"], "ONNX": options["batches"]}
+    if options["open_batch"]:
+        batches["ONNX"] = (*options["batches"], None)
     for file_format in options["formats"]:
         for batch in batches[file_format]:
             for kind in set(TYPES.get(file_format, ("float32",))) & set(options["types"]):

@@ -67,6 +67,7 @@ def measure(rows, arguments, runtimes, folder) -> dict:
         task="classification",
         types=["float32"],
         any_batch=False,
+        open_batch=False,
         runs=arguments.runs,
         formats=[RUNTIMES[name][1] for name in runtimes],
     )

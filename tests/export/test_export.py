@@ -71,6 +71,20 @@ def test_mindir_with_fixed_batch_softmax_and_batch_norm(tmp_path, network, expec
     assert_close(np.exp(logits), probabilities)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"dfc_kernel_size": (4, (6, 3), 5), "dfc_axes": "square", "dfc_gate": "clip", "dfc_target": "both"},
+        {"dfc_axes": "rows", "dfc_gate": "relu", "dfc_up_sampling": "bicubic", "dfc_down_sampling": "none"},
+        {"dfc_axes": "columns", "dfc_kernel_size": "full", "dfc_stages": (8, 32), "dfc_down_sampling": "bilinear"},
+    ],
+    ids=str,
+)
+def test_mindir_of_dfc_options(tmp_path, options):
+    network = randomise_batch_norm(create_network("ghostnetv2_1x", num_classes=5, width=0.25, **options))
+    assert export(network, tmp_path / "a.mindir", "MINDIR", (3, 47, 66), batch=1) < 1e-5
+
+
 @pytest.mark.parametrize(("batch", "softmax"), [(None, False), (2, True)])
 def test_onnx(tmp_path, network, expected, batch, softmax):
     reference("onnx"), reference("onnxruntime")
