@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import io
 import os
 import sys
 
@@ -34,6 +35,8 @@ class Parser(argparse.ArgumentParser):
 
 def run(main) -> None:
     """Run an entry point: a user's mistake prints one line and exits with 2, Ctrl-C exits with 130."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # a file or a pipe has each line at once, too
     try:
         with ExitOnInterrupt():
             main()

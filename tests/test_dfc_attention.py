@@ -70,7 +70,7 @@ def dfc_in_torch(dfc, x, size, options, kernel_size):
     height, width = kernel_size
     shapes = {"rows": [(1, width)], "columns": [(height, 1)], "square": [(height, width)]}
     steps = shapes.get(options.get("dfc_axes"), [(1, width), (height, 1)])
-    for cell, kernel in zip(dfc.cell_list, [(1, 1), *steps], strict=True):
+    for cell, kernel in zip(dfc.cell_list, [(1, 1), *steps]):
         weight = torch.from_numpy(cell.conv.weight.asnumpy())
         assert weight.shape[2:] == kernel
         padding = "same"  # of an even kernel, one more below and to the right

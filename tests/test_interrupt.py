@@ -21,18 +21,11 @@ BUSY = {
 
 
 def interrupt(process, seconds=0.0):
-    """Send Ctrl-C after some seconds: (exit status, standard error, seconds until it was over).
-
-    And again after ten more, as a user would: threads of MindSpore swap the handler, and one in hundreds is lost.
-    """
+    """Send Ctrl-C after some seconds: (exit status, standard error, seconds until it was over)."""
     time.sleep(seconds)
     start = time.monotonic()
     process.send_signal(signal.SIGINT)
-    try:
-        errors = process.communicate(timeout=10)[1]
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGINT)
-        errors = process.communicate(timeout=100)[1]
+    errors = process.communicate(timeout=100)[1]
     return process.returncode, errors, time.monotonic() - start
 
 

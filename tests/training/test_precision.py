@@ -139,10 +139,20 @@ def float32_attention():
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_every_option_of_dfc_attention_follows_float32(level, float32_attention):
-    """Maps within a few roundings of float16, which are 5e-4 each; gradients of a normalised weight lose digits."""
-    for actual, expected, limit in zip(maps_and_gradients(level), float32_attention, (2e-3, 5e-3)):
-        errors = [np.linalg.norm(ours - theirs) / np.linalg.norm(theirs) for ours, theirs in zip(actual, expected)]
-        assert 1e-6 < max(errors) < limit
+    """Maps within a few roundings of float16, which are 5e-4 each; gradients of a normalised weight lose digits.
+
+    Behind a gate with a kink at 0 or 1, rounding moves single values to its other side, and their gradients are others.
+    """
+    (maps, gradients), (expected_maps, expected_gradients) = maps_and_gradients(level), float32_attention
+    assert 1e-6 < max(map(relative_error, maps, expected_maps)) < 2e-3
+    errors = list(map(relative_error, gradients, expected_gradients))
+    kinked = [options["dfc_gate"] in ("clip", "relu") for options in options_of_dfc()]
+    assert 1e-6 < max(error for error, has_kink in zip(errors, kinked) if not has_kink) < 5e-3
+    assert max(errors) < 0.2
+
+
+def relative_error(actual, expected):
+    return np.linalg.norm(actual - expected) / np.linalg.norm(expected)
 
 
 def test_bfloat16_is_refused_where_it_is_missing():
