@@ -18,7 +18,7 @@ sys.path[:0] = [str(SCRIPTS.parent), str(SCRIPTS)]
 
 from benchmark import call, describe_machine, machine, missing
 from matplotlib.figure import Figure
-from paper_tables import TABLES, V1
+from paper_tables import MOBILENETV2, TABLES, V1
 from tqdm import tqdm
 
 from src.architecture import MIN_INPUT_SIZE
@@ -142,25 +142,28 @@ def as_csv(heads, lines) -> str:
 def draw(rows, results, runtimes, path) -> None:
     """Draw published accuracy over multiply-adds, and over each latency: the paper's figure 1."""
     axes_of = ["multiply_adds", *runtimes]
-    figure = Figure(figsize=(5 * len(axes_of), 4), layout="constrained")
+    drawn = {key_of(row): row for row in rows if row.accuracy is not None and row.family}.values()
+    figure = Figure(figsize=(6 * len(axes_of), 5), layout="constrained")
     axes = figure.subplots(1, len(axes_of), squeeze=False)
     for kind, axis in zip(axes_of, axes[0]):
         families = {}
-        for row in rows:
+        for row in drawn:
             result = results[key_of(row)]
             x = result[kind] / 1e6 if kind == "multiply_adds" else latency(result, {}, kind)[0]
-            if row.accuracy is not None and row.family and x is not None:
+            if x is not None:
                 families.setdefault(row.family, []).append((x, row.accuracy, row.label))
         for family, points in families.items():
             points.sort()
-            axis.plot(*zip(*[point[:2] for point in points]), marker="o", label=family)
-            for x, y, label in points:
-                axis.annotate(label, (x, y), xytext=(4, -10), textcoords="offset points", fontsize=7)
-        axis.margins(x=0.2, y=0.12)
+            line = "" if family == MOBILENETV2.family else "-"  # these are of one size
+            axis.plot(*zip(*[point[:2] for point in points]), marker="o", linestyle=line, label=family)
+            for number, (x, y, label) in enumerate(points):
+                place = (5, 4 if number % 2 else -11)
+                axis.annotate(label, (x, y), xytext=place, textcoords="offset points", fontsize=7)
+        axis.margins(x=0.45, y=0.12)
         axis.set_xlabel("multiply-adds, millions" if kind == "multiply_adds" else f"{RUNTIMES[kind][0]}, ms an image")
         axis.set_ylabel("top-1 accuracy on ImageNet, published, %")
         axis.grid(alpha=0.3)
-        axis.legend(loc="lower right")
+        axis.legend(loc="upper left")
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=150)
 
