@@ -3,6 +3,7 @@
 import os
 
 from bad_input.case import CLASSIFICATION, DETECTION, WEIGHTS, BadInput
+from helpers import reference
 
 LOADED = ("--config", CLASSIFICATION, "--checkpoint_path", WEIGHTS)
 INT8 = (*LOADED, "--file_format", "TFLITE", "--weights_type", "int8")
@@ -111,6 +112,7 @@ CASES = {
         "export.py",
         (*INT8, "--calibration_data", "classes", "--image_size", "40x48"),
         "--calibration_data: the settings make images of 33x33, the file takes 40x48",
+        lambda folder: (reference("ai_edge_litert"), reference("ai_edge_quantizer")),
     ),
     "result: written over a folder": BadInput("eval.py", (*LOADED, "--output", "classes"), "classes: is a folder"),
     "show_batch: no PNG": BadInput(

@@ -97,6 +97,7 @@ def test_pairs_of_calls_alternate(monkeypatch):
 
 
 def test_the_written_module_is_the_table(made_up, tmp_path, monkeypatch):
+    reference("onnxruntime")  # which the script asks for before it does anything
     monkeypatch.setattr(tune_onnx, "TABLE_FILE", tmp_path / "table.py")
     (tmp_path / "table.py").write_text("old")
     assert call_here(SCRIPT, "--output", "found.py", cwd=tmp_path).returncode == 0
@@ -114,6 +115,7 @@ def test_the_written_module_is_the_table(made_up, tmp_path, monkeypatch):
 
 
 def test_nothing_is_written_without_a_gain(tmp_path, monkeypatch):
+    reference("onnxruntime")
     monkeypatch.setattr(tune_onnx, "TABLE_FILE", tmp_path / "table.py")
     monkeypatch.setattr(tune_onnx, "Race", lambda *options: MadeUpRace(0, 0.05))
     result = call_here(SCRIPT, "--write", cwd=tmp_path)
