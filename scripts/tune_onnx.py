@@ -1,7 +1,8 @@
 """Find the structures of Ghost modules that ONNX Runtime runs fastest on this machine: python scripts/tune_onnx.py
 
 A search from the table in src/export/onnx_structures.py: place by place, it tries every other structure. A candidate
-is timed against the table in alternating calls, and taken over where it is faster beyond doubt, in new sessions again.
+is timed against the table in alternating calls, and taken over where it is faster beyond doubt, twice. Two sessions of
+one file differ by 1 to 3 % as long as they last, so each round has new ones.
 """
 
 import math
@@ -31,10 +32,9 @@ TABLE_FILE = SCRIPTS.parent / "src" / "export" / "onnx_structures.py"
 KINDS = ("joined", "split", "doubled")  # see `src.export.onnx_backbone`
 SEED = 0
 TOLERANCE = 1e-5  # of the outputs' range, between two tables
-WARM_UP = 3  # calls that are not timed
 DOUBT = 3.3  # standard deviations: one in 2000 comparisons without a difference finds a gain
 MIN_ROUNDS = 15  # fewer are never beyond doubt
-FINAL_SESSIONS = 5  # new ones that the table found is measured in
+FIRST_ROUNDS = 5  # that a candidate has to seem faster in, before the others
 OPTIONS = ("networks", "image_size", "batch_sizes", "threads", "rounds", "passes")  # that the table depends on
 MODULE = '''"""Structures of the Ghost modules of all bottlenecks in ONNX graphs, see `src.export.onnx_backbone`.
 
@@ -55,7 +55,7 @@ def parse_arguments():
     parser.add_argument("--image_size", type=int, default=224, metavar="PIXELS")
     parser.add_argument("--batch_sizes", nargs="+", type=int, default=[1, 16], metavar="N")
     parser.add_argument("--threads", type=int, default=2, metavar="N", help="of ONNX Runtime, within an operator")
-    parser.add_argument("--rounds", type=int, default=30, metavar="N", help="of alternating calls in a comparison")
+    parser.add_argument("--rounds", type=int, default=20, metavar="N", help="pairs of sessions in a comparison")
     parser.add_argument("--passes", type=int, default=3, metavar="N", help="over all places of the table, at most")
     parser.add_argument("--output", metavar="FILE", help="write the table found as a module, new file")
     parser.add_argument("--write", action="store_true", help=f"replace {TABLE_FILE.name} if the table found is faster")
@@ -76,9 +76,9 @@ def parse_arguments():
 class Race:
     """Times the ONNX graphs of two tables against each other: each network at each batch size."""
 
-    def __init__(self, networks, image_size, batch_sizes, threads, rounds):
+    def __init__(self, networks, image_size, batch_sizes, threads):
         self.cases = [(network, batch) for network in map(build_network, networks) for batch in batch_sizes]
-        self.image_shape, self.threads, self.rounds = (3, image_size, image_size), threads, rounds
+        self.image_shape, self.threads = (3, image_size, image_size), threads
         self.models = lru_cache(maxsize=2)(self.build_models)
 
     def build_models(self, table) -> list:
@@ -114,17 +114,22 @@ class Race:
             calls.append(lambda session=session, feed=feed: session.run(None, feed)[0])
         return calls
 
-    def compare(self, candidate, table):
-        """Time two tables in new sessions: ln(candidate's time / table's) in each round, the mean over all cases."""
-        pairs = list(zip(self.start(candidate), self.start(table)))
-        for pair in pairs:
-            check_outputs(*[call() for call in pair])
-            for call in pair * WARM_UP:
-                call()
+    def compare(self, candidate, table, rounds):
+        """Time two tables: ln(candidate's time / table's) in each round, the mean over all cases."""
+        return np.array([self.run_round(candidate, table, number) for number in range(rounds)])
+
+    def run_round(self, candidate, table, number) -> float:
+        """Time two tables in new sessions; which come first alternates with `number`."""
+        step = 1 if number % 2 else -1
+        started = [self.start(each) for each in (candidate, table)[::step]][::step]
         largest = max(batch for _, batch in self.cases)
-        counts = [largest // batch for _, batch in self.cases]  # the cases take about the same time
-        rounds = range(self.rounds)
-        return np.array([np.mean([time_pair(*pair, n, k) for pair, n in zip(pairs, counts)]) for k in rounds])
+        ratios = []
+        for (_, batch), *pair in zip(self.cases, *started):
+            check_outputs(*[call() for call in pair])
+            for call in pair:  # to warm up
+                call()
+            ratios.append(time_pair(*pair, 2 * largest // batch, number))  # each case takes about the same time
+        return float(np.mean(ratios))
 
 
 def build_network(name):
@@ -152,7 +157,7 @@ def check_outputs(actual, expected) -> None:
 
 
 def time_pair(first, second, count, number) -> float:
-    """Median of ln(first's time / second's) over `count` pairs of calls; who begins alternates, also with `number`."""
+    """Take the median of ln(first's time / second's) in pairs of calls; who begins alternates, also with `number`."""
     ratios = []
     for index in range(number, number + count):
         seconds = {}
@@ -196,7 +201,7 @@ def replace(table, blocks, module, kind) -> tuple:
     return tuple(map(tuple, rows))
 
 
-def search(table, race, passes) -> tuple:
+def search(table, race, rounds, passes) -> tuple:
     """Change the table place by place to what `race`, a `Race`, finds faster, until a pass changes nothing."""
     for number in range(passes):
         before = table
@@ -204,7 +209,9 @@ def search(table, race, passes) -> tuple:
             for candidate in [replace(table, blocks, module, kind) for kind in KINDS]:
                 if candidate == table or not race.allows(candidate):
                     continue
-                if all(is_faster(race.compare(candidate, table)) for _ in range(2)):
+                seems_faster = np.median(race.compare(candidate, table, FIRST_ROUNDS)) < 0
+                # twice: rounds are not quite independent, as each finds the memory that the one before has left
+                if seems_faster and all(is_faster(race.compare(candidate, table, rounds)) for _ in range(2)):
                     table = candidate
                     kinds = " and ".join(table[blocks[0]])
                     tqdm.write(f"blocks {blocks[0]} to {blocks[-1]}: {kinds}", file=sys.stderr)
@@ -219,17 +226,17 @@ def render(table, arguments) -> str:
     facts = {name: facts[name] for name in ("processor", "cores", "memory_gib", "python", "onnxruntime")}
     values = [" ".join(map(str, np.ravel(getattr(arguments, name)))) for name in OPTIONS]
     command = " ".join(["python scripts/tune_onnx.py", *[f"--{name} {text}" for name, text in zip(OPTIONS, values)]])
-    source = f"Measured on {describe_machine(facts)}, by:\n{command}"
+    source = "\n".join(textwrap.fill(text, 119) for text in (f"Measured on {describe_machine(facts)}, by:", command))
     rows = "\n".join(f'    ("{first}", "{second}"),' for first, second in table)
-    return MODULE.format(source=textwrap.fill(source, 119, replace_whitespace=False), rows=rows)
+    return MODULE.format(source=source, rows=rows)
 
 
 def main():
     arguments = parse_arguments()
     init_runtime("CPU", SEED, graph_mode=False)
-    race = Race(*[getattr(arguments, name) for name in OPTIONS[:-1]])
-    table = search(STRUCTURES, race, arguments.passes)
-    values = np.concatenate([race.compare(table, STRUCTURES) for _ in range(FINAL_SESSIONS)])
+    race = Race(arguments.networks, arguments.image_size, arguments.batch_sizes, arguments.threads)
+    table = search(STRUCTURES, race, arguments.rounds, arguments.passes)
+    values = race.compare(table, STRUCTURES, 2 * arguments.rounds)
     speed, highest, lowest = (math.exp(-value) for value in interval(values))
     text = render(table, arguments)
     print(text)

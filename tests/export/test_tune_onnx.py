@@ -37,9 +37,9 @@ class MadeUpRace:
         assert all(len(kinds) == 1 for kinds in seconds), "blocks of a run disagree"
         return not {"split"} & set.union(*seconds)
 
-    def compare(self, candidate, table):
+    def compare(self, candidate, table, rounds):
         self.comparisons += 1
-        return self.cost(candidate) - self.cost(table) + self.generator.normal(0, self.noise, 30)
+        return self.cost(candidate) - self.cost(table) + self.generator.normal(0, self.noise, rounds)
 
     def best(self):
         firsts = [min(costs[0], key=costs[0].get) for costs in self.costs]
@@ -53,6 +53,8 @@ class MadeUpRace:
 @pytest.fixture
 def made_up(monkeypatch):
     """A race with large differences, in place of the real one."""
+    for module in ("onnx", "onnxruntime"):  # the command looks for them
+        reference(module)
     race = MadeUpRace(0.2, 0.002)
     monkeypatch.setattr(tune_onnx, "Race", lambda *options: race)
     return race
@@ -61,13 +63,13 @@ def made_up(monkeypatch):
 def test_search_finds_the_best_table():
     race = MadeUpRace(0.2, 0.002)
     assert race.best() != STRUCTURES
-    assert tune_onnx.search(STRUCTURES, race, 3) == race.best()
+    assert tune_onnx.search(STRUCTURES, race, 20, 3) == race.best()
 
 
 def test_noise_alone_changes_nothing():
     race = MadeUpRace(0, 0.05)
-    assert tune_onnx.search(STRUCTURES, race, 5) == STRUCTURES
-    assert race.comparisons < 60  # a single pass: two candidates a block, one a run, few of them twice
+    assert tune_onnx.search(STRUCTURES, race, 20, 5) == STRUCTURES
+    assert race.comparisons < 75  # a single pass: two candidates a block, one a run, each compared once to three times
 
 
 def test_beyond_doubt_is_the_signed_rank_test():
@@ -111,10 +113,10 @@ def test_the_written_module_is_the_table(made_up, tmp_path, monkeypatch):
     assert max(map(len, text.splitlines())) <= 120
     assert sorted(path.name for path in tmp_path.iterdir()) == ["found.py", "table.py"]
     speed = np.exp(made_up.cost(STRUCTURES) - made_up.cost(made_up.best()))
-    assert f"{speed:.1f}" in result.stdout.splitlines()[-1]
+    assert float(result.stdout.splitlines()[-1].split()[0]) == pytest.approx(speed, rel=0.01)
 
 
-def test_nothing_is_written_without_a_gain(tmp_path, monkeypatch):
+def test_nothing_is_written_without_a_gain(made_up, tmp_path, monkeypatch):
     reference("onnxruntime")
     monkeypatch.setattr(tune_onnx, "TABLE_FILE", tmp_path / "table.py")
     monkeypatch.setattr(tune_onnx, "Race", lambda *options: MadeUpRace(0, 0.05))
@@ -160,7 +162,7 @@ def race():
     """A real race of small images."""
     for module in ("onnx", "onnxruntime"):
         reference(module)
-    return tune_onnx.Race(["ghostnetv2_1x"], 33, [1, 2], 1, 15)
+    return tune_onnx.Race(["ghostnetv2_1x"], 33, [1, 2], 1)
 
 
 def test_real_graphs_allow_what_they_should(race):
@@ -176,8 +178,8 @@ def test_real_graphs_allow_what_they_should(race):
 
 def test_real_graphs_are_compared(race):
     other = tuple(("joined" if first == "split" else "split", second) for first, second in STRUCTURES)
-    values = race.compare(other, STRUCTURES)
-    assert values.shape == (15,) and np.isfinite(values).all() and values.std() > 0
+    values = race.compare(other, STRUCTURES, 4)
+    assert values.shape == (4,) and np.isfinite(values).all() and values.std() > 0
 
 
 def test_places_suit_every_width(race, monkeypatch):
