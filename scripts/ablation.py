@@ -239,11 +239,8 @@ def on_cores(cores):
 
 def start(line, log, cores):
     """Start a run on some cores, as a process of its own session, so that Ctrl-C reaches it through `stop` alone."""
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     with open(log, "a", encoding="utf-8") as file, on_cores(cores):
-        return subprocess.Popen(
-            line, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
-        )
+        return subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True)
 
 
 def stop(processes) -> None:

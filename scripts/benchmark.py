@@ -215,7 +215,7 @@ def main():
     if arguments.json and Path(arguments.json).exists():
         raise UserError(f"--json {arguments.json}: exists")
     report = {"machine": machine(), "kind": "pipeline" if arguments.pipeline else kind, "results": []}
-    print(describe_machine(report["machine"]) + "\n", flush=True)
+    print(describe_machine(report["machine"]) + "\n")
     if arguments.pipeline:
         rows, notes = benchmark_pipelines(arguments)
         report["results"].append(rows)
@@ -225,7 +225,7 @@ def main():
             for network in arguments.networks:
                 result, notes = benchmark_network(arguments, network, kind, folder)
                 report["results"].append(result)
-                print("\n".join([*show_network(result, arguments, kind), *notes]) + "\n", flush=True)
+                print("\n".join([*show_network(result, arguments, kind), *notes]) + "\n")
     if arguments.json:
         write_text(arguments.json, json.dumps(report, indent=2) + "\n")
 

@@ -13,7 +13,6 @@ TASK_CONFIGS = {
     "detection": "detection/yolov3_ghostnetv2_1x_coco.yaml",
     "segmentation": "segmentation/deeplabv3_ghostnetv2_1x_ade20k.yaml",
 }
-TYPES = {"TFLITE": ("float32", "float16", "int8")}  # of weights, by format
 CALIBRATION_IMAGES = 8
 
 
@@ -56,6 +55,8 @@ def build_task(options):
 
     settings = {"network.name": options.get("name", options["network"])}
     settings.update({f"network.{key}": value for key, value in options.get("options", {}).items()})
+    if options["task"] == "classification":
+        settings["network.dropout"] = 0.0  # of a training step, as timm's
     if options["task"] == "detection":
         settings["data.image_size"] = options["image_size"]
     overrides = [(key, value, "benchmark") for key, value in settings.items()]
@@ -109,17 +110,23 @@ def prepare_row(options):
 
 def build_random(options):
     """A task and its network, with random weights and statistics: a file that leaves them out would show."""
-    mindspore = start_mindspore(options)
+    start_mindspore(options)
     task = build_task(options)
-    network = task.build_network().set_train(False)
-    generator = np.random.default_rng(SEED)
+    return task, randomise_batch_norm(task.build_network())
+
+
+def randomise_batch_norm(network, seed=SEED):
+    """Give a network of this project random batch normalisation; returns it in evaluation mode."""
+    import mindspore
+
+    generator = np.random.default_rng(seed)
     ranges = {"gamma": (0.5, 1.5), "beta": (-0.5, 0.5), "moving_mean": (-0.5, 0.5), "moving_variance": (0.5, 1.5)}
     for parameter in network.get_parameters():
         limits = ranges.get(parameter.name.rpartition(".")[2])
         if limits:
             values = generator.uniform(*limits, parameter.shape).astype(np.float32)
             parameter.set_data(mindspore.Tensor(values))
-    return task, network
+    return network.set_train(False)
 
 
 def export_files(options, task, network):
@@ -134,7 +141,7 @@ def export_files(options, task, network):
         batches["ONNX"] = (*options["batches"], None)
     for file_format in options["formats"]:
         for batch in batches[file_format]:
-            for kind in set(TYPES.get(file_format, ("float32",))) & set(options["types"]):
+            for kind in options["types"] if file_format == "TFLITE" else ["float32"]:
                 ending = file_format.lower() if kind == "float32" else f"{kind}.{file_format.lower()}"
                 path = file_of(options, f"{batch or 'any'}.{ending}")
                 chosen = {"describe": task.describe, "weights_type": kind, "calibrate": draw_calibration}

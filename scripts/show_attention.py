@@ -271,7 +271,7 @@ def main():
         rows = build_rows(attentions, channels, recorder.outputs, image.shape[:2])
         with atomic_path(drawing) as temporary:
             draw(np.clip(image, 0, 1), rows, titles, unit).savefig(temporary, dpi=DPI, format="png")
-        print(f"{quote(path)}\n  drawn: {quote(drawing)}", flush=True)
+        print(f"{quote(path)}\n  drawn: {quote(drawing)}")
 
 
 if __name__ == "__main__":

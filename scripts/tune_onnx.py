@@ -11,7 +11,6 @@ import textwrap
 import time
 from functools import lru_cache
 from pathlib import Path
-from unittest.mock import patch
 
 import numpy as np
 from tqdm import tqdm
@@ -20,6 +19,7 @@ SCRIPTS = Path(__file__).resolve().parent
 sys.path[:0] = [str(SCRIPTS.parent), str(SCRIPTS)]
 
 from benchmark import describe_machine, machine, missing
+from benchmark_files import randomise_batch_norm
 
 from src.architecture import BLOCKS, MIN_INPUT_SIZE, VARIANTS
 from src.console import Parser, run
@@ -84,11 +84,10 @@ class Race:
     def build_models(self, table) -> list:
         """Build the bytes of an ONNX file for each case; raises `ValueError` where the table does not allow it."""
         from src.classification.export_graph import describe_classifier
-        from src.export import onnx_backbone
         from src.export.onnx_graph import build_onnx
 
-        with patch.object(onnx_backbone, "STRUCTURES", table):
-            models = [build_onnx(describe_classifier, network, self.image_shape, n) for network, n in self.cases]
+        options = {"structures": table}
+        models = [build_onnx(describe_classifier, network, self.image_shape, n, **options) for network, n in self.cases]
         return [model.SerializeToString() for model in models]
 
     def allows(self, table) -> bool:
@@ -134,19 +133,10 @@ class Race:
 
 def build_network(name):
     """Build a network with random weights and batch normalisation, folded."""
-    import mindspore
-
     from src.export.folding import fold_batch_norm
     from src.ghostnetv2 import create_network
 
-    network = create_network(name, dropout=0.0)
-    generator = np.random.default_rng(SEED)
-    ranges = {"gamma": (0.5, 1.5), "beta": (-0.5, 0.5), "moving_mean": (-0.5, 0.5), "moving_variance": (0.5, 1.5)}
-    for parameter in network.get_parameters():
-        limits = ranges.get(parameter.name.rpartition(".")[2])
-        if limits:
-            parameter.set_data(mindspore.Tensor(generator.uniform(*limits, parameter.shape).astype(np.float32)))
-    return fold_batch_norm(network)
+    return fold_batch_norm(randomise_batch_norm(create_network(name, dropout=0.0)))
 
 
 def check_outputs(actual, expected) -> None:

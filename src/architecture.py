@@ -122,30 +122,45 @@ class DFCOptions:
 
 
 @dataclass(frozen=True)
-class NetworkOptions(DFCOptions):
-    """The options of `GhostNetV2`.
+class BackboneOptions(DFCOptions):
+    """The options that all networks have.
 
     Attributes:
-        width: multiplier of all channel counts but the head's.
-        attention: what gates Ghost modules: DFC attention; in its places the self-attention of MobileViT, for
-            comparison; or none, which is GhostNet V1.
-        squeeze_excitation: False leaves every squeeze-and-excitation out.
+        width: multiplier of channel counts.
         output_stride: 32, or 16 or 8 where dilation replaces the last one or two strides.
         dropout: probability of dropping a feature before the classifier, in training.
-        features_only: leave the head out; the network then returns what `GhostNetV2.features` does.
+        features_only: leave the head out; the network then returns what its `features` does.
     """
 
     width: float = bounded(1.0, MIN_WIDTH, MAX_WIDTH)
-    attention: Literal["dfc", "self_attention", "none"] = "dfc"
-    squeeze_excitation: bool = True
     output_stride: OutputStride = 32
     dropout: float = bounded(0.2, 0.0, 0.99)
     features_only: bool = False
 
+    def refuse_places(self, attention) -> None:
+        """Raise `UserError` if places for DFC attention are given beside an `attention` that does not take them."""
+        if self.dfc_blocks or self.dfc_stages:
+            name = "dfc_blocks" if self.dfc_blocks else "dfc_stages"
+            raise UserError(f"{name}: has no effect with attention {attention}")
+
+
+@dataclass(frozen=True)
+class NetworkOptions(BackboneOptions):
+    """The options of `GhostNetV2`, whose `width` leaves the head alone.
+
+    Attributes:
+        attention: what gates Ghost modules: DFC attention; in its places the self-attention of MobileViT, for
+            comparison; or none, which is GhostNet V1.
+        squeeze_excitation: False leaves every squeeze-and-excitation out.
+    """
+
+    attention: Literal["dfc", "self_attention", "none"] = "dfc"
+    squeeze_excitation: bool = True
+
     def __post_init__(self):
         super().__post_init__()
-        if self.attention == "none" and (self.dfc_blocks or self.dfc_stages):
-            raise UserError(f"{'dfc_blocks' if self.dfc_blocks else 'dfc_stages'}: has no effect with attention none")
+        if self.attention == "none":
+            self.refuse_places(self.attention)
 
 
 def complete_options(name, variants, options) -> dict:
@@ -196,17 +211,29 @@ class BlockPlan(NamedTuple):
     second_kernel: Optional[Tuple[int, int]]
 
 
+def check_input_size(size, network) -> None:
+    """Raise `ValueError` if (height, width) of an input is too small for a network; a dynamic size is negative."""
+    height, width = size
+    if 0 <= height < MIN_INPUT_SIZE or 0 <= width < MIN_INPUT_SIZE:
+        raise ValueError(f"input is {height}x{width} pixels, {network} needs at least 33x33")
+
+
+def scale_channels(channels, width) -> int:
+    """Multiply a channel count of GhostNet and round it."""
+    return round_channels(channels * width)
+
+
 def plan_blocks(options: NetworkOptions) -> list:
     """Plan all bottlenecks: a `BlockPlan` for each row of `BLOCKS`."""
     plans = []
-    in_channels, stride, dilation = round_channels(STEM_CHANNELS * options.width), STEM_STRIDE, 1
+    in_channels, stride, dilation = scale_channels(STEM_CHANNELS, options.width), STEM_STRIDE, 1
     for index, (kernel_size, expansion, out_channels, with_se, reduction) in enumerate(BLOCKS):
         dilates = stride * reduction > options.output_stride
         first_kernel, second_kernel = plan_attention(options, index, stride * dilation, stride * dilation * reduction)
         plan = BlockPlan(
             in_channels=in_channels,
-            hidden_channels=round_channels(expansion * options.width),
-            out_channels=round_channels(out_channels * options.width),
+            hidden_channels=scale_channels(expansion, options.width),
+            out_channels=scale_channels(out_channels, options.width),
             kernel_size=kernel_size,
             reduces=reduction > 1,
             stride=1 if dilates else reduction,

@@ -16,10 +16,10 @@ from mindspore import nn, ops
 from src.architecture import (
     BLOCKS,
     IMAGENET_CLASSES,
-    MIN_INPUT_SIZE,
     STEM_STRIDE,
     VARIANTS,
     NetworkOptions,
+    check_input_size,
     complete_options,
     plan_blocks,
 )
@@ -179,9 +179,7 @@ class GhostNetV2(nn.Cell):
             A tuple of four tensors (N, `feature_channels[i]`, H / `feature_strides[i]`, W / `feature_strides[i]`),
             sizes rounded up.
         """
-        height, width = x.shape[2:]
-        if 0 <= height < MIN_INPUT_SIZE or 0 <= width < MIN_INPUT_SIZE:  # negative: a dynamic size
-            raise ValueError(f"input is {height}x{width} pixels, GhostNetV2 needs at least 33x33")
+        check_input_size(x.shape[2:], "GhostNetV2")
         x = self.relu(self.bn1(self.conv_stem(x)))
         maps = ()
         for index in range(len(BLOCKS)):

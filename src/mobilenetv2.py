@@ -24,7 +24,7 @@ from typing import Literal, NamedTuple, Optional, Tuple
 
 from mindspore import nn
 
-from src.architecture import MAX_WIDTH, MIN_INPUT_SIZE, MIN_WIDTH, DFCOptions, OutputStride
+from src.architecture import BackboneOptions, check_input_size
 from src.dfc_attention import DFCAttention
 from src.errors import UserError
 from src.fields import bounded
@@ -63,35 +63,26 @@ VARIANTS = {
 
 
 @dataclass(frozen=True)
-class MobileNetV2Options(DFCOptions):
-    """The options of `MobileNetV2`.
+class MobileNetV2Options(BackboneOptions):
+    """The options of `MobileNetV2`, whose `width` does not reduce the head.
 
     Attributes:
         dfc_blocks: indices of the bottlenecks with DFC attention, counted over all stages; the first, 0, has none.
-        width: multiplier of all channel counts; the head's is not reduced.
         attention: module in the bottlenecks; the `dfc_*` options are those of 'dfc'.
-        output_stride: 32, or 16 or 8 where dilation replaces the last one or two strides.
-        dropout: probability of dropping a feature before the classifier, in training.
-        features_only: leave the head out; the network then returns what `MobileNetV2.features` does.
 
     Raises:
         UserError: if an option is outside its choices or range, or has no effect.
     """
 
     dfc_blocks: Optional[Tuple[int, ...]] = bounded(None, 1, BOTTLENECKS - 1, length=BOTTLENECKS)
-    width: float = bounded(1.0, MIN_WIDTH, MAX_WIDTH)
     attention: Literal["none", "se", "cbam", "ca", "dfc"] = "none"
-    output_stride: OutputStride = 32
-    dropout: float = bounded(0.2, 0.0, 0.99)
-    features_only: bool = False
 
     def __post_init__(self):
         super().__post_init__()
         if self.dfc_target != "expressiveness":
             raise UserError(f"dfc_target: {self.dfc_target!r} is not possible in MobileNetV2: 'expressiveness' only")
-        if self.attention != "dfc" and (self.dfc_blocks or self.dfc_stages):
-            name = "dfc_blocks" if self.dfc_blocks else "dfc_stages"
-            raise UserError(f"{name}: has no effect with attention {self.attention}")
+        if self.attention != "dfc":
+            self.refuse_places(self.attention)
 
 
 class BottleneckPlan(NamedTuple):
@@ -257,9 +248,7 @@ class MobileNetV2(nn.Cell):
             A tuple of four tensors (N, `feature_channels[i]`, H / `feature_strides[i]`, W / `feature_strides[i]`),
             sizes rounded up.
         """
-        height, width = x.shape[2:]
-        if 0 <= height < MIN_INPUT_SIZE or 0 <= width < MIN_INPUT_SIZE:  # negative: a dynamic size
-            raise ValueError(f"input is {height}x{width} pixels, MobileNetV2 needs at least 33x33")
+        check_input_size(x.shape[2:], "MobileNetV2")
         x = self.relu(self.bn1(self.conv_stem(x)))
         maps = ()
         for index in range(len(STAGES)):

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from scripts.benchmark_files import randomise_batch_norm as randomise_batch_norm
+
 PROJECT = Path(__file__).resolve().parents[1]
 
 
@@ -47,20 +49,6 @@ def randomise_(model, seed=0):
             uniform(module.running_mean, -0.5, 0.5)
             uniform(module.running_var, 0.5, 1.5)
     return model.eval()
-
-
-def randomise_batch_norm(network, seed=0):
-    """Give a network of ours random batch normalisation; returns it in evaluation mode."""
-    import mindspore
-
-    generator = np.random.default_rng(seed)
-    ranges = {"gamma": (0.5, 1.5), "beta": (-0.5, 0.5), "moving_mean": (-0.5, 0.5), "moving_variance": (0.5, 1.5)}
-    for parameter in network.get_parameters():
-        limits = ranges.get(parameter.name.rpartition(".")[2])
-        if limits:
-            values = generator.uniform(*limits, parameter.shape).astype(np.float32)
-            parameter.set_data(mindspore.Tensor(values))
-    return network.set_train(False)
 
 
 def copy_weights(model, network):

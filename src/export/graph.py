@@ -118,3 +118,9 @@ class Graph(Protocol):
 
     def matmul(self, array, other, name) -> Any:
         """Add the products of matrices: (N, K, I, J) x (N, K, J, L) -> (N, K, I, L)."""
+
+
+def choose_gate(graph, kind):
+    """Give the method of a format that adds a gate of DFC attention, of a `kind` as in `DFCOptions`."""
+    gates = {"sigmoid": graph.sigmoid, "hard_sigmoid": graph.hard_sigmoid, "clip": graph.clip, "relu": graph.relu}
+    return gates.get(kind, lambda x: x)

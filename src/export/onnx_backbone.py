@@ -18,8 +18,8 @@ import numpy as np
 
 from src.architecture import BLOCKS
 from src.export.folding import weights_of
+from src.export.graph import choose_gate
 from src.export.onnx_builder import ZERO, pad_channels, take
-from src.export.onnx_structures import STRUCTURES
 from src.export.self_attention_graph import self_attention
 from src.layers.attention import SelfAttention
 
@@ -28,13 +28,13 @@ CONVOLUTION_ALIGNMENT = 4  # its convolutions read channels in groups of 4, all 
 LARGEST_ONE_HOT = 4096  # entries: 9 x 49 is faster than Resize, large ones are not
 
 
-def add_backbone(graph, image, network) -> list:
-    """Add the stem and all bottlenecks; the result is the maps at the ends of the stages."""
+def add_backbone(graph, image, network, structures) -> list:
+    """Add the stem and all bottlenecks, of `structures`; the result is the maps at the ends of the stages."""
     stem = pad_channels(range(network.conv_stem.out_channels), CHANNEL_BLOCK)
     x = graph.relu(graph.convolve_parts([image], network.conv_stem, "conv_stem", stem))
     maps = []
     for index in range(len(BLOCKS)):
-        x = bottleneck(graph, x, network.blocks[index], f"blocks.{index}", *STRUCTURES[index])
+        x = bottleneck(graph, x, network.blocks[index], f"blocks.{index}", *structures[index])
         if index in network.stage_ends:
             maps.append(x)
     return maps
@@ -146,20 +146,20 @@ def dfc_attention(graph, maps, dfc, name, features) -> list:
     Of the size of `features`, or of half of it if the up-sampling, always nearest then, is left to `apply_gates`.
     """
     halved = [halve(graph, part, dfc.halving, _part(f"{name}.halved", maps, i)) for i, part in enumerate(maps)]
-    gate = {"sigmoid": graph.sigmoid, "hard_sigmoid": graph.hard_sigmoid, "clip": graph.clip, "relu": graph.relu}
-    squash = gate.get(dfc.gate_kind)
-    # otherwise the order of gate and up-sampling does not matter
-    resized = dfc.halving != "none" and dfc.up_sampling != "nearest"
+    squash = choose_gate(graph, dfc.gate_kind)
     pointwise, *steps = (cell.conv for cell in dfc.cell_list)
     gates = []
     for index, target in enumerate(features):
         y = graph.convolve_parts(halved, pointwise, _part(f"{name}.0", features, index), target.channels)
         for number, step in enumerate(steps, 1):
             y = graph.depthwise(y, step, _part(f"{name}.{number}", features, index))
-        y = squash(y) if squash and (dfc.gate_first or not resized) else y
-        if resized:
-            y = graph.resize(y, target.size, dfc.up_sampling, _part(f"{name}.resize", features, index))
-        gates.append(squash(y) if squash and resized and not dfc.gate_first else y)
+        resized = {"size": target.size, "mode": dfc.up_sampling, "name": _part(f"{name}.resize", features, index)}
+        if dfc.halving == "none" or dfc.up_sampling == "nearest":  # where the order of both does not matter
+            gates.append(squash(y))
+        elif dfc.gate_first:
+            gates.append(graph.resize(squash(y), **resized))
+        else:
+            gates.append(squash(graph.resize(y, **resized)))
     return gates
 
 

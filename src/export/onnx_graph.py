@@ -13,13 +13,14 @@ from src.export.folding import weights_of
 from src.export.mobilenetv2_graph import add_mobilenetv2
 from src.export.onnx_backbone import CHANNEL_BLOCK, CONVOLUTION_ALIGNMENT, add_backbone, apply_gates, dfc_attention
 from src.export.onnx_builder import ZERO, FeatureMap, Geometry, GraphBuilder, pad_channels, take
+from src.export.onnx_structures import STRUCTURES
 from src.export.onnx_winograd import add_winograd
 from src.mobilenetv2 import MobileNetV2
 
 WINOGRAD_PRODUCTS = 7_000_000  # channels in x channels out x pixels from which it is faster (measured)
 
 
-def build_onnx(describe, network, image_shape, batch=None, softmax=False):
+def build_onnx(describe, network, image_shape, batch=None, softmax=False, structures=STRUCTURES):
     """Build the ONNX model of a network without batch normalisation.
 
     Args:
@@ -28,12 +29,13 @@ def build_onnx(describe, network, image_shape, batch=None, softmax=False):
         image_shape: (channels, height, width) of an image, at least 33 pixels a side.
         batch: images in a call; None for any number.
         softmax: end in probabilities.
+        structures: layout of the Ghost modules, see `src.export.onnx_backbone`.
 
     Returns:
         onnx.ModelProto, checked, with input 'image' and the outputs that `describe` names, or 'probabilities' with
         `softmax`.
     """
-    graph = OnnxGraph("N" if batch is None else batch)
+    graph = OnnxGraph("N" if batch is None else batch, structures)
     channels, *size = image_shape
     outputs = describe(graph, graph.input("image", channels, tuple(size)), network)
     if softmax:
@@ -62,9 +64,14 @@ class ExpandedPixel(FeatureMap):
 class OnnxGraph(GraphBuilder):
     """`src.export.graph.Graph` for ONNX: maps are `FeatureMap`, arrays and logits (N, classes) names of tensors."""
 
+    def __init__(self, batch, structures):
+        super().__init__(batch)
+        self.structures = structures
+
     def backbone(self, image, network) -> list:
-        add = add_mobilenetv2 if isinstance(network, MobileNetV2) else add_backbone
-        return add(self, image, network)
+        if isinstance(network, MobileNetV2):
+            return add_mobilenetv2(self, image, network)
+        return add_backbone(self, image, network, self.structures)
 
     def dfc_attention(self, x, dfc, features, name) -> FeatureMap:
         (y,) = apply_gates(self, [features], dfc_attention(self, [x], dfc, name, [features]), name)

@@ -11,6 +11,7 @@ import numpy as np
 from ai_edge_litert.schema_py_generated import ActivationFunctionType, Padding
 
 from src.export.folding import weights_of
+from src.export.graph import choose_gate
 from src.export.self_attention_graph import self_attention
 from src.layers.attention import SelfAttention
 
@@ -59,8 +60,7 @@ def dfc_attention(graph, x, dfc, size, name):
     y = halve(graph, x, dfc.halving, f"{name}.halved")
     for index, cell in enumerate(dfc.cell_list):
         y = graph.convolution([y], cell.conv, f"{name}.{index}")
-    gates = {"sigmoid": graph.sigmoid, "hard_sigmoid": graph.hard_sigmoid, "clip": graph.clip, "relu": graph.relu}
-    gate = gates.get(dfc.gate_kind, lambda y: y)
+    gate = choose_gate(graph, dfc.gate_kind)
     if dfc.halving == "none" or dfc.up_sampling == "nearest":  # where the order of gate and up-sampling does not matter
         return gate(y)
     if dfc.gate_first:

@@ -84,7 +84,7 @@ def tell_predictions(predictor, paths, results, output_dir, threads=1) -> None:
     """Print what is found in images, and write it to the files of `results`; see `predict_images` for the others."""
     predictions = predict_images(predictor, paths, output_dir, threads)
     for prediction in show_progress(predictions, len(paths)):
-        print(*prediction.lines, sep="\n", flush=True)
+        print(*prediction.lines, sep="\n")
         results.add(prediction)
     results.write()
 

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from src import mobilenetv2
-from src.architecture import BLOCKS, MAX_WIDTH, MIN_WIDTH, VARIANTS
-from src.layers.channels import round_channels
+from src.architecture import BLOCKS, MAX_WIDTH, MIN_WIDTH, VARIANTS, scale_channels
 from src.weights.names import CLASSIFIER, MOBILENETV2_MARK
 
 MAX_STEPS = 13  # of a thousandth: what the rounding of 160 channels to 4, or of 320 to 8, can hide
@@ -73,12 +72,7 @@ def identify_ghostnet(shapes):
         for name, own in VARIANTS.items()
         if (own.get("attention", "dfc"), own.get("squeeze_excitation", True)) == options
     }
-    return choose_width(variants, found, [channels for row in BLOCKS for channels in row[1:3]], scale_ghostnet)
-
-
-def scale_ghostnet(channels, width) -> int:
-    """Multiply a channel count of GhostNet and round it."""
-    return round_channels(channels * width)
+    return choose_width(variants, found, [channels for row in BLOCKS for channels in row[1:3]], scale_channels)
 
 
 def identify_mobilenetv2(shapes):

@@ -166,14 +166,14 @@ def race():
 
 
 def test_real_graphs_allow_what_they_should(race):
-    from src.export import onnx_backbone
+    from src.export import onnx_graph
 
     (stem, later) = [place for place in tune_onnx.list_places() if place[1] == 1][:2]
     assert race.allows(tune_onnx.replace(STRUCTURES, *later, "doubled"))
     assert not race.allows(tune_onnx.replace(STRUCTURES, *later, "split"))
     assert not race.allows(tune_onnx.replace(STRUCTURES, *stem, "joined"))
     assert not race.allows(tune_onnx.replace(STRUCTURES, [7], 1, "doubled"))
-    assert onnx_backbone.STRUCTURES is STRUCTURES
+    assert onnx_graph.STRUCTURES is STRUCTURES
 
 
 def test_real_graphs_are_compared(race):
