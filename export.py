@@ -33,7 +33,7 @@ def parse_arguments():
         "--fold_bn", choices=("true", "false"), default="true", help="fold BatchNorm into the convolutions"
     )
     parser.add_argument(
-        "--weights_type", choices=WEIGHTS_TYPES, default="float32", help="of a TFLITE file; float16 halves its size"
+        "--weights_type", choices=WEIGHTS_TYPES, default="float32", help="of ONNX and TFLITE; float16 halves the file"
     )
     parser.add_argument("--calibration_data", metavar="FOLDER", help="images that --weights_type int8 is fitted to")
     parser.add_argument("--force", action="store_true", help="overwrite an existing file")

@@ -20,6 +20,7 @@ from src.errors import UserError
 from src.interrupt import INTERRUPTED
 from src.settings import with_class_names
 from src.tasks import SCHEMAS, create_task
+from src.training.finetuning import describe_frozen
 from src.training.run import train
 from src.training.run_folder import AUTO, RunFolder, find_run, new_folder
 from src.training.setup import build_run, describe_batch
@@ -28,8 +29,8 @@ from src.weights import load_weights
 
 def parse_arguments():
     parser = build_parser(__doc__)
-    parser.add_argument("--pre_trained", metavar="FILE", help="checkpoint to start from")
-    parser.add_argument("--finetune", action="store_true", help="take all of --pre_trained but its classifier")
+    parser.add_argument("--pre_trained", metavar="FILE", help="weights to start from, or the name of fetched ones")
+    parser.add_argument("--finetune", action="store_const", const=True, help="take all of it but its classifier")
     add_preference(parser)
     parser.add_argument("--output_dir", metavar="DIR", help="new folder for the run; default: runs/NAME-OF-CONFIG")
     parser.add_argument("--resume", nargs="?", const=AUTO, metavar="auto|PATH", help="go on with a run, if any")
@@ -38,8 +39,6 @@ def parse_arguments():
     if arguments.resume and "=" in arguments.resume:  # a setting behind a bare --resume
         arguments.overrides.insert(0, arguments.resume)
         arguments.resume = AUTO
-    if arguments.finetune and arguments.pre_trained is None:
-        raise UserError("--finetune: takes part of a checkpoint, which --pre_trained names")
     return arguments
 
 
@@ -66,8 +65,9 @@ def main():
     val_data = task.build_dataset("val", runtime.ranks)
     messages = [*train_data.notes, *val_data.notes]
     network = task.build_network()
-    if arguments.pre_trained and not checkpoint:  # a run that goes on has weights of its own
-        messages.append(load_weights(network, arguments.pre_trained, arguments.weights, arguments.finetune))
+    start = config.train.pre_trained
+    if start and not checkpoint:  # a run that goes on has weights of its own
+        messages.append(load_weights(network, start, arguments.weights, config.train.finetune))
 
     training = build_run(task, config, runtime, network, train_data)
     history = training.history
@@ -76,6 +76,7 @@ def main():
         training.state.restore(checkpoint)
         messages.append(f"resumed from {checkpoint}: epoch {history.epoch}, batch {history.batch}")
     messages.append(f"{config.network.name}: {training.epochs} epochs of {history.batches_per_epoch} batches")
+    messages += describe_frozen(network, config.train.freeze)
     messages += [describe_batch(config, runtime), f"run in {folder.path}"]
     # behind it, all have looked for the folder before one makes it
     if not runtime.ranks.agree(np.array([history.epoch, history.batch])):

@@ -149,7 +149,7 @@ def train_mindspore(options):
     settings = OptimizerSettings(name="sgd", momentum=0.9, weight_decay=1e-5)
     optimizer = build_optimizer(network.trainable_params(), [TRAINING_RATE] * 10_000, settings)
     loss = ClassificationLoss(network, 0.0)
-    step = TrainStep(loss, optimizer, 0.0, 1, "none", 1.0, 0.0, Ranks(), seed=0).set_train()
+    step = TrainStep(loss, network, optimizer, 0.0, 1, "none", 1.0, 0.0, Ranks(), seed=0).set_train()
     x, labels = Tensor(images(options)), Tensor(np.arange(options["batch"], dtype=np.int32))
     return lambda: step(x, labels).asnumpy()
 

@@ -1,8 +1,9 @@
-"""Port weights between PyTorch and MindSpore: python scripts/port_weights.py --input A --output B
+"""Port weights between PyTorch, mindcv and MindSpore: python scripts/port_weights.py --input A --output B
 
-The input is recognised by its content; the output is for the other framework: `.ckpt` or `.safetensors` with
-MindSpore's names from PyTorch's, `.pth`, `.pth.tar`, `.bin` or `.safetensors` with PyTorch's names from
-MindSpore's. Beside the output, OUTPUT.json notes where it comes from. Writing PyTorch's own formats needs torch.
+The input is recognised by its content. --names says which names the output has: `mindspore` (those of this project and
+of the official port) and `mindcv` in `.ckpt` or `.safetensors`, `pytorch` in `.pth`, `.pth.tar`, `.bin` or
+`.safetensors`. Without it, these are MindSpore's from PyTorch's or mindcv's, and PyTorch's from MindSpore's. Beside the
+output, OUTPUT.json notes where it comes from. Writing PyTorch's own formats needs torch.
 """
 
 import argparse
@@ -19,16 +20,33 @@ from mindspore import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from src import VERSION
+from src.architecture import VARIANTS
 from src.console import Parser, run
 from src.errors import UserError
 from src.files import atomic_path, refuse_existing, write_text
 from src.networks import create_network
 from src.weights import read_weights, write_weights
-from src.weights.files import PREFERENCES, WeightsFile, compare, set_parameters
-from src.weights.names import BATCH_COUNTER, TIMM_NAMES, is_batch_norm_mean, to_pytorch_names
+from src.weights.comparison import compare, set_parameters
+from src.weights.files import PREFERENCES, WeightsFile
+from src.weights.names import (
+    BATCH_COUNTER,
+    CONVENTIONS,
+    MINDCV,
+    MINDSPORE,
+    PYTORCH,
+    TIMM_NAMES,
+    is_batch_norm_mean,
+    to_mindcv_name,
+    to_pytorch_names,
+)
+from src.weights.published import find_weights
 
-MINDSPORE_ENDINGS = (".ckpt", ".safetensors")
-PYTORCH_ENDINGS = (".pth", ".pth.tar", ".bin", ".safetensors")
+ENDINGS = {
+    MINDSPORE: (".ckpt", ".safetensors"),
+    MINDCV: (".ckpt", ".safetensors"),
+    PYTORCH: (".pth", ".pth.tar", ".bin", ".safetensors"),
+}
+WORDS = {MINDSPORE: "MindSpore", MINDCV: "mindcv", PYTORCH: "PyTorch"}
 CHECK_SIZE = 224
 
 
@@ -37,6 +55,7 @@ def parse_arguments():
     parser.add_argument("--input", required=True, type=Path, metavar="A", help="weights file")
     parser.add_argument("--output", required=True, type=Path, metavar="B", help="file to write")
     parser.add_argument("--weights", choices=PREFERENCES, default="ema", help="which, where A has both")
+    parser.add_argument("--names", choices=CONVENTIONS, help="those of B; default: of another framework than A's")
     parser.add_argument("--force", action="store_true", help="overwrite B")
     return parser.parse_args()
 
@@ -49,6 +68,23 @@ def to_pytorch(weights) -> dict:
         if is_batch_norm_mean(name):
             ported[theirs.replace("running_mean", BATCH_COUNTER)] = np.array(0, np.int64)
     return ported
+
+
+def rename(file, names) -> dict:
+    """{name: array} of a weights file, with the names of one of `CONVENTIONS`, which must have some for all of it.
+
+    Raises:
+        UserError: if it has none.
+    """
+    identity = file.identity
+    if names == MINDCV and (identity.attention or VARIANTS.get(identity.variant, {}).get("attention") != "none"):
+        raise UserError(f"--names mindcv: has no names for {identity.network}, only for GhostNet V1")
+    try:
+        if names == MINDCV:
+            return {to_mindcv_name(name): value for name, value in file.weights.items()}
+        return to_pytorch(file.weights) if names == PYTORCH else file.weights
+    except KeyError as error:
+        raise UserError(f"--names {names}: has no names for {identity.network}, such as {error.args[0]}") from None
 
 
 def write_pytorch(arrays, path) -> None:
@@ -72,6 +108,7 @@ def check_logits(file: WeightsFile, network):
     if (
         name is None
         or file.identity.width is not None
+        or file.identity.attention is not None
         or file.identity.num_classes is None
         or importlib.util.find_spec("timm") is None
     ):
@@ -87,26 +124,34 @@ def check_logits(file: WeightsFile, network):
     return float(np.abs(network.set_train(False)(Tensor(x)).asnumpy() - expected).max())
 
 
-def main():
-    arguments = parse_arguments()
-    source, target = arguments.input, arguments.output
-    refuse_existing(target, arguments.force)
-    file = read_weights(source, arguments.weights)
-    endings = MINDSPORE_ENDINGS if file.from_pytorch else PYTORCH_ENDINGS
-    if not target.name.endswith(endings):
-        framework = "MindSpore" if file.from_pytorch else "PyTorch"
-        raise UserError(f"{target}: the output is for {framework}, its ending must be one of {', '.join(endings)}")
-    if file.identity is None:
+def check_fit(file: WeightsFile, source):
+    """Build the network that a weights file holds, with its weights, all of which must fit."""
+    identity = file.identity
+    if identity is None:
         raise UserError(f"{source}: holds no network that this project knows")
-    network = create_network(file.identity.variant, file.identity.num_classes or 1, width=file.identity.width)
+    options = {"width": identity.width, "attention": identity.attention}
+    network = create_network(identity.variant, identity.num_classes or 1, **options)
     parameters = {parameter.name: parameter for parameter in network.get_parameters()}
     problems = compare(parameters, file.weights)
     if problems:
-        raise UserError(f"{source}: holds {file.identity}, but {'; '.join(problems)}")
+        raise UserError(f"{source}: holds {identity}, but {'; '.join(problems)}")
     set_parameters(parameters, file.weights)
+    return network
 
-    ported = file.weights if file.from_pytorch else to_pytorch(file.weights)
-    (write_weights if file.from_pytorch else write_pytorch)(ported, target)
+
+def main():
+    arguments = parse_arguments()
+    target = arguments.output
+    refuse_existing(target, arguments.force)
+    source = find_weights(arguments.input)
+    file = read_weights(source, arguments.weights)
+    names = arguments.names or (PYTORCH if file.names == MINDSPORE else MINDSPORE)
+    if not target.name.endswith(ENDINGS[names]):
+        allowed = ", ".join(ENDINGS[names])
+        raise UserError(f"{target}: the output is for {WORDS[names]}, its ending must be one of {allowed}")
+    network = check_fit(file, source)
+    ported = rename(file, names)
+    (write_pytorch if names == PYTORCH else write_weights)(ported, target)
     note = {
         "source": source.name,
         "source_sha256": hashlib.sha256(source.read_bytes()).hexdigest(),

@@ -9,7 +9,9 @@ shift 3
 while [[ $# -ge 2 && $1 =~ ^--(nodes|node|master)$ ]]; do declare "${1#--}=$2"; shift 2; done
 [[ $nodes =~ ^[1-9][0-9]*$ && $node =~ ^[0-9]+$ ]] && ((node < nodes)) || { echo "$usage" >&2; exit 2; }
 if [ $# -ge 1 ] && [[ $1 != --* && $1 != *=* ]]; then
-    arguments+=(--pre_trained "$(realpath -m "$1")")
+    checkpoint=$1
+    if [[ -e $1 || $1 == */* || $1 == *.[a-z]* ]]; then checkpoint=$(realpath -m "$1"); fi  # else the name of fetched weights
+    arguments+=(--pre_trained "$checkpoint")
     shift
 fi
 cd "$(dirname "$0")/.."

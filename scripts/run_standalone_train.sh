@@ -6,7 +6,9 @@ data=$(realpath -m "$1")
 arguments=(--data_url "$data" --device_target "$2")
 shift 2
 if [ $# -ge 1 ] && [[ $1 != --* && $1 != *=* ]]; then
-    arguments+=(--pre_trained "$(realpath -m "$1")")
+    checkpoint=$1
+    if [[ -e $1 || $1 == */* || $1 == *.[a-z]* ]]; then checkpoint=$(realpath -m "$1"); fi  # else the name of fetched weights
+    arguments+=(--pre_trained "$checkpoint")
     shift
 fi
 cd "$(dirname "$0")/.."

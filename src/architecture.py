@@ -4,7 +4,7 @@ Source: Tang et al., "GhostNetV2: Enhance Cheap Operation with Long-Range Attent
 et al., "GhostNet: More Features from Cheap Operations", CVPR 2020, table 1. Channels are rounded as by the authors.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal, NamedTuple, Optional, Tuple, Union
 
 from src.errors import UserError
@@ -51,6 +51,7 @@ VARIANTS = {
 
 FIRST_DFC_STRIDE = 4  # of a map that has attention; those of the first blocks are larger (paper, section 4.1)
 STAGE_STRIDES = (8, 16, 32)  # of the stages that may differ in DFC attention; blocks in front belong to the first
+PLACES = ("dfc_blocks", "dfc_stages", "dfc_target")  # options that say where attention of any kind stands
 MAX_KERNEL_SIZE = 255
 FULL_LENGTH_INPUT = 224  # pixels, for which 'full' kernels reach from end to end
 KernelSize = Union[int, Tuple[int, int]]  # of both convolutions; or (height, width)
@@ -137,11 +138,16 @@ class BackboneOptions(DFCOptions):
     dropout: float = bounded(0.2, 0.0, 0.99)
     features_only: bool = False
 
-    def refuse_places(self, attention) -> None:
-        """Raise `UserError` if places for DFC attention are given beside an `attention` that does not take them."""
-        if self.dfc_blocks or self.dfc_stages:
-            name = "dfc_blocks" if self.dfc_blocks else "dfc_stages"
-            raise UserError(f"{name}: has no effect with attention {attention}")
+    def refuse_options(self, attention, taken=()) -> None:
+        """Raise `UserError` if an option of DFC attention differs from its default beside an `attention` without it.
+
+        Args:
+            attention: its name.
+            taken: names of the options that it takes.
+        """
+        for option in fields(DFCOptions):
+            if option.name not in taken and getattr(self, option.name) not in (option.default, ()):  # () is no place
+                raise UserError(f"{option.name}: has no effect with attention {attention}")
 
 
 @dataclass(frozen=True)
@@ -159,8 +165,8 @@ class NetworkOptions(BackboneOptions):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.attention == "none":
-            self.refuse_places(self.attention)
+        if self.attention != "dfc":
+            self.refuse_options(self.attention, PLACES if self.attention == "self_attention" else ())
 
 
 def complete_options(name, variants, options) -> dict:

@@ -17,18 +17,21 @@ with ExitOnInterrupt():  # these take seconds
     from src.weights import read_weights
     from src.weights.files import PREFERENCES
     from src.weights.identity import Identity
+    from src.weights.published import find_weights
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "classification"
 DEFAULT_CONFIG = CONFIGS / "ghostnetv2_1x_imagenet.yaml"
 OFFICIAL_PORT_CONFIG = CONFIGS / "ghostnetv2_1x_imagenet_mindspore.yaml"  # its resize is another one
 EXIF_ROTATION = "data.exif_rotation=true"
 
-# flags that are settings under another name: those of the official port
+# flags that are settings under another name: those of the official port and its sibling
 FLAG_KEYS = {
     "device_target": "runtime.device_target",
     "device_id": "runtime.device_id",
     "data_url": "data.path",
     "num_classes": "network.num_classes",
+    "pre_trained": "train.pre_trained",
+    "finetune": "train.finetune",
 }
 
 
@@ -45,7 +48,7 @@ def build_parser(description: str) -> Parser:
 
 def add_weights(parser: argparse.ArgumentParser) -> None:
     """Add `--checkpoint_path`, and which of its weights to take."""
-    parser.add_argument("--checkpoint_path", required=True, metavar="FILE", help="weights, of MindSpore or PyTorch")
+    parser.add_argument("--checkpoint_path", required=True, metavar="FILE", help="weights, or the name of fetched ones")
     add_preference(parser)
 
 
@@ -73,14 +76,14 @@ def read_config(arguments, checkpoint_path=None):
     flags = [
         (key, getattr(arguments, flag), f"--{flag}")
         for flag, key in FLAG_KEYS.items()
-        if getattr(arguments, flag) is not None
+        if getattr(arguments, flag, None) is not None
     ]
     overrides = [parse_override(item) for item in arguments.overrides]
     return load_config(path, SCHEMAS, flags + overrides, text)
 
 
 def _config_for(checkpoint_path):
-    beside = Path(checkpoint_path).parent / RUN_CONFIG
+    beside = find_weights(checkpoint_path).parent / RUN_CONFIG
     if beside.is_file():
         return beside
     if is_exported(checkpoint_path):

@@ -27,3 +27,9 @@ def palette(count):
     tones = ((0.85, 0.95), (0.55, 0.95), (0.9, 0.6))  # saturation and value, in turn
     colours = [colorsys.hsv_to_rgb(index * GOLDEN_RATIO % 1, *tones[index % len(tones)]) for index in range(count)]
     return np.rint(255 * np.array(colours)).astype(np.uint8)
+
+
+def to_colours(images, mean, std):
+    """Turn a network's input (N, 3, H, W) back into images uint8 (N, H, W, 3); see `src.data.images.normalise`."""
+    pixels = images.transpose(0, 2, 3, 1) * np.asarray(std, np.float32) + np.asarray(mean, np.float32)
+    return np.rint(255 * np.clip(pixels, 0, 1)).astype(np.uint8)

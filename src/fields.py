@@ -64,7 +64,7 @@ def check(content: Any, hint: Any, metadata=None):
     metadata = metadata or {}
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Union:
-        return None if content is None and NONE in arguments else check(content, _choose(content, arguments), metadata)
+        return None if content is None and NONE in arguments else _check_alternatives(content, arguments, metadata)
     if origin is Literal:
         if not any(content == option and type(content) is type(option) for option in arguments):
             allowed = ", ".join(map(str, arguments))
@@ -75,11 +75,22 @@ def check(content: Any, hint: Any, metadata=None):
     return _check_scalar(content, hint, metadata)
 
 
-def _choose(content, alternatives):
-    """Find the alternative of a Union that is of the content's kind: a list, a text of a few, or else the first."""
+def _check_alternatives(content, alternatives, metadata):
+    """Check a value against the one alternative of a Union that is of its kind."""
     alternatives = [hint for hint in alternatives if hint is not NONE]
-    wanted = {list: tuple, tuple: tuple, str: Literal}.get(type(content))
-    return next((hint for hint in alternatives if get_origin(hint) is wanted), alternatives[0])
+    fitting = [hint for hint in alternatives if _is_of_kind(content, hint)]
+    if fitting or len(alternatives) == 1:
+        return check(content, (fitting or alternatives)[0], metadata)
+    words = [word for hint in alternatives if get_origin(hint) is Literal for word in get_args(hint)]
+    kinds = [TYPE_NAMES.get(hint, "a list") for hint in alternatives if get_origin(hint) is not Literal]
+    raise UserError(f"{content!r} is not one of {', '.join(map(str, words + kinds))}{suggestion(content, words)}")
+
+
+def _is_of_kind(content, hint) -> bool:
+    """Whether a value is a choice of a Literal, a list for a tuple, or a number or text of a plain type."""
+    if get_origin(hint) is Literal:
+        return any(content == option and type(content) is type(option) for option in get_args(hint))
+    return isinstance(content, (list, tuple)) if get_origin(hint) is tuple else type(content) is hint
 
 
 def _check_tuple(content, arguments, metadata):

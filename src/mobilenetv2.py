@@ -82,7 +82,7 @@ class MobileNetV2Options(BackboneOptions):
         if self.dfc_target != "expressiveness":
             raise UserError(f"dfc_target: {self.dfc_target!r} is not possible in MobileNetV2: 'expressiveness' only")
         if self.attention != "dfc":
-            self.refuse_places(self.attention)
+            self.refuse_options(self.attention)
 
 
 class BottleneckPlan(NamedTuple):

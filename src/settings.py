@@ -5,7 +5,7 @@ A task adds sections of its own by deriving from `Config`.
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Literal, Optional, Tuple
+from typing import Literal, Optional, Tuple, Union
 
 from src.architecture import MAX_WIDTH, MIN_WIDTH, DFCOptions, NetworkOptions, OutputStride
 from src.errors import UserError
@@ -13,6 +13,7 @@ from src.fields import bounded, changeable, check_rising
 from src.mobilenetv2 import BOTTLENECKS
 from src.networks import NETWORKS, choose_options
 from src.runtime import DEVICE_TARGETS
+from src.stages import STAGE_COUNT
 
 MAX_BATCH_SIZE = 2**16
 MAX_EPOCHS = 100_000
@@ -84,6 +85,8 @@ class OptimizerSettings:
         epsilon: of rmsprop and adamw.
         weight_decay: on weights, and with `decay_all` on biases and batch normalisation as well.
         clip_norm: largest norm of all gradients together; 0 is off.
+        backbone_rate: factor on the learning rate of all but the head, in classification of all but the last layer.
+        layer_decay: factor on the learning rate from one layer to the one in front of it, see `finetuning`.
     """
 
     name: Literal["adamw", "rmsprop", "sgd"] = "sgd"
@@ -94,6 +97,8 @@ class OptimizerSettings:
     weight_decay: float = bounded(1e-5, 0.0, 10.0)
     decay_all: bool = False
     clip_norm: float = bounded(0.0, 0.0, 1e6)
+    backbone_rate: float = bounded(1.0, 0.0, 1e6)
+    layer_decay: float = bounded(1.0, 0.01, 1.0)
 
 
 @dataclass(frozen=True)
@@ -152,8 +157,15 @@ class TrainSettings:
         sync_bn: batch normalisation over the batches of all devices.
         evaluate_every: epochs between evaluations; the last epoch has one in any case.
         save_every: updates between checkpoints inside an epoch; None saves at its end only.
+        best_metric: result of an evaluation that tells which checkpoint is the best; None for the task's.
         keep_best: checkpoints to keep, the best first.
+        patience: evaluations in a row without a better one, after which the run ends; None for no such end.
+        pre_trained: weights file to start from.
+        finetune: whether its classifier is left out, or of a detector or segmenter all but the backbone.
+        freeze: what stays as it is, see `src.training.finetuning.freeze`; a number is that of stages.
         log_every: batches between lines of the log.
+        summary: whether TensorBoard's event files are written, see `src.training.summary`.
+        profile: batches in which operators are timed, see `src.training.profiling`; 0 for none.
         sink: whether MindSpore sends batches to the device ahead of the network, see `src.training.feed`; None: on all
             but the CPU, which has no queue for them.
     """
@@ -165,9 +177,20 @@ class TrainSettings:
     sync_bn: bool = False
     evaluate_every: int = bounded(1, 1, MAX_EPOCHS, may_change=True)
     save_every: Optional[int] = bounded(None, 1, MAX_UPDATES, may_change=True)
+    best_metric: Optional[str] = None
     keep_best: int = bounded(1, 1, MAX_EPOCHS, may_change=True)
+    patience: Optional[int] = bounded(None, 1, MAX_EPOCHS, may_change=True)
+    pre_trained: Optional[str] = changeable(None)
+    finetune: bool = changeable(False)
+    freeze: Union[int, Literal["none", "stem", "backbone"]] = bounded("none", 1, STAGE_COUNT)
     log_every: int = bounded(100, 1, MAX_UPDATES, may_change=True)
+    summary: bool = changeable(False)
+    profile: int = bounded(0, 0, 1000, may_change=True)
     sink: Optional[bool] = changeable(None)
+
+    def __post_init__(self):
+        if self.finetune and self.pre_trained is None:
+            raise UserError("finetune: takes part of a checkpoint, which pre_trained names")
 
 
 @dataclass(frozen=True)

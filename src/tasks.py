@@ -23,9 +23,12 @@ class Task(Protocol):
     It is a thin object of its settings, holds nothing between calls, and owns no loop, optimizer or checkpoint.
 
     Attributes:
-        best_metric: key of `evaluate`'s result; the checkpoint with its highest value is kept.
+        metrics: keys of `evaluate`'s result that can tell which weights are the best; 1 where the highest value is the
+            best, -1 where the lowest one is.
+        best_metric: the one that does unless settings say otherwise.
     """
 
+    metrics: dict
     best_metric: str
 
     def build_dataset(self, split, ranks):

@@ -94,7 +94,7 @@ def step_of(network_with_loss, optimizer, **changes):
 
     plain = {"clip_norm": 0.0, "accumulation_steps": 1, "loss_scale": "none", "initial_loss_scale": 65536.0}
     plain.update(average_decay=0.0, ranks=Ranks(), seed=0)
-    return TrainStep(network_with_loss, optimizer, **{**plain, **changes})
+    return TrainStep(network_with_loss, network_with_loss, optimizer, **{**plain, **changes})
 
 
 def write_images(root, counts, levels=None, size=(40, 36)):

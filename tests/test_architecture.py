@@ -2,16 +2,18 @@
 
 import json
 import math
+from dataclasses import fields
 
 import pytest
 from mindspore import nn
 
 from src import ghostnetv2
-from src.architecture import BLOCKS, VARIANTS, NetworkOptions, plan_blocks
+from src.architecture import BLOCKS, VARIANTS, DFCOptions, NetworkOptions, plan_blocks
 from src.config import load_config
 from src.errors import UserError
 from src.layers.channels import round_channels
 from src.layers.complexity import count_multiply_adds, count_parameters
+from src.networks import choose_options
 from src.tasks import SCHEMAS
 
 WRONG = [
@@ -29,11 +31,15 @@ WRONG = [
     ("dfc_kernel_size", [7, 5], "has 2 items, needs one for each stride of (8, 16, 32)"),
     ("dfc_kernel_size", [7, 5, 0], "0 is out of range: at least 1"),
     ("dfc_kernel_size", [7, 5, [1, 2, 3]], "[1, 2, 3] has 3 items, needs 2"),
-    ("dfc_kernel_size", "ful", "'ful' is not one of full (did you mean 'full'?)"),
+    ("dfc_kernel_size", "ful", "'ful' is not one of full, a whole number, a list (did you mean 'full'?)"),
+    ("dfc_kernel_size", "7", "'7' is not one of full, a whole number, a list"),
+    ("dfc_kernel_size", 0.5, "0.5 is not one of full, a whole number, a list"),
+    ("dfc_kernel_size", True, "True is not one of full, a whole number, a list"),
+    ("dfc_kernel_size", [7, "full", 5], "'full' is not one of a whole number, a list"),
     ("dfc_axes", "row", "'row' is not one of rows_and_columns, rows, columns, square"),
     ("dfc_kernel_size", -1, "-1 is out of range: at least 1"),
     ("dfc_kernel_size", 257, "257 is out of range: at least 1 and at most 255"),
-    ("dfc_kernel_size", 5.0, "5.0 is not a whole number"),
+    ("dfc_kernel_size", 5.0, "5.0 is not one of full, a whole number, a list"),
     (
         "dfc_down_sampling",
         "avg_pol",
@@ -90,6 +96,38 @@ def test_options_that_exclude_each_other():
     assert refusal_of_code(dfc_blocks=[3], dfc_stages=[8]) == "dfc_stages: and dfc_blocks cannot both be set"
     assert refusal_of_code("ghostnet_1x", dfc_blocks=[3]) == "dfc_blocks: has no effect with attention none"
     assert refusal_of_code(attention="cbam") == "attention: 'cbam' is not one of dfc, self_attention, none"
+
+
+CHANGED = {
+    "dfc_blocks": [5],
+    "dfc_stages": [16],
+    "dfc_target": "both",
+    "dfc_kernel_size": 7,
+    "dfc_axes": "rows",
+    "dfc_down_sampling": "max_pool",
+    "dfc_up_sampling": "bilinear",
+    "dfc_gate": "clip",
+    "dfc_gate_position": "after_up_sampling",
+}
+WITHOUT_DFC = [("ghostnet_1x", "none"), ("ghostnetv2_1x", "none"), ("ghostnetv2_1x", "self_attention")]
+WITHOUT_DFC += [("mobilenetv2_1x", kind) for kind in ("none", "se", "cbam", "ca")]
+
+
+@pytest.mark.parametrize(("name", "attention"), WITHOUT_DFC)
+@pytest.mark.parametrize("option", CHANGED)
+def test_options_that_have_no_effect_are_refused(name, attention, option):
+    assert CHANGED.keys() == {item.name for item in fields(DFCOptions)}
+    default = getattr(DFCOptions(), option)
+    choose_options(name, attention=attention, **{option: default})
+    if attention == "self_attention" and option in ("dfc_blocks", "dfc_stages", "dfc_target"):
+        choose_options(name, attention=attention, **{option: CHANGED[option]})
+        return
+    with pytest.raises(UserError) as error:
+        choose_options(name, attention=attention, **{option: CHANGED[option]})
+    words = f"{option}: has no effect with attention {attention}"
+    if (name, option) == ("mobilenetv2_1x", "dfc_target"):
+        words = "dfc_target: 'both' is not possible in MobileNetV2: 'expressiveness' only"
+    assert str(error.value) == words
 
 
 def test_options_of_another_network_are_refused_in_a_file(tmp_path):

@@ -3,11 +3,11 @@
 import shutil
 
 import pytest
-from bad_input import commands, data, settings, weights
+from bad_input import classification, commands, data, settings, weights
 from bad_input.case import CLASSIFICATION, DETECTION, SEGMENTATION, WEIGHTS, write_good_inputs, write_good_weights
 from helpers import call_here
 
-TABLES = (commands.CASES, settings.CASES, weights.CASES, data.CASES)
+TABLES = (classification.CASES, commands.CASES, settings.CASES, weights.CASES, data.CASES)
 CASES = {name: case for table in TABLES for name, case in table.items()}
 
 

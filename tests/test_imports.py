@@ -7,7 +7,7 @@ from helpers import PROJECT
 LAYERS = (
     ("errors", "files", "interrupt", "console", "ranks", "runtime", "fields"),
     ("layers",),
-    ("architecture", "dfc_attention", "ghostnetv2", "mobilenetv2", "networks"),
+    ("architecture", "dfc_attention", "ghostnetv2", "mobilenetv2", "networks", "stages"),
     ("config", "settings", "drawing"),
     ("weights", "data"),
     ("export",),

@@ -82,14 +82,14 @@ def test_settings_are_written_and_read_back(settings, tmp_path):
     [
         ("classification", f"{KERNEL_SIZE}=[7,5]", f"{KERNEL_SIZE}: has 2 items, needs one for each stride of (8, "),
         ("classification", f"{KERNEL_SIZE}=[[1,2,3],5,5]", f"{KERNEL_SIZE}: [1, 2, 3] has 3 items, needs 2"),
-        ("classification", f"{KERNEL_SIZE}=[full,5,5]", f"{KERNEL_SIZE}: 'full' is not a whole number"),
+        ("classification", f"{KERNEL_SIZE}=[full,5,5]", f"{KERNEL_SIZE}: 'full' is not one of a whole number, a list"),
         (
             "classification",
             f"{KERNEL_SIZE}=[[0,5],5,5]",
             f"{KERNEL_SIZE}: 0 is out of range: at least 1 and at most 255",
         ),
-        ("classification", f"{KERNEL_SIZE}=0.5", f"{KERNEL_SIZE}: 0.5 is not a whole number"),
-        ("classification", f"{KERNEL_SIZE}=null", f"{KERNEL_SIZE}: None is not a whole number"),
+        ("classification", f"{KERNEL_SIZE}=0.5", f"{KERNEL_SIZE}: 0.5 is not one of full, a whole number"),
+        ("classification", f"{KERNEL_SIZE}=null", f"{KERNEL_SIZE}: None is not one of full, a whole number"),
         (
             "classification",
             "network.width=0.001",

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from src.data.images import find_images, load_image
+from src.data.list_cache import open_list_cache
 from src.errors import UserError, quote, suggestion
 
 MAX_BROKEN_IN_A_ROW = 50
@@ -35,12 +36,13 @@ def find_split(root, split: str) -> Path:
     return root
 
 
-def list_class_folders(folder: Path, class_names):
+def list_class_folders(folder: Path, class_names, list_cache=None):
     """List the images of a folder of class folders, in sorted order.
 
     Args:
         folder: holds one folder a class.
         class_names: names in index order; empty for the sorted folder names. The folder may lack some of them.
+        list_cache: see `open_list_cache`.
 
     Returns:
         (class names, image paths, labels int32, number of other files).
@@ -48,19 +50,20 @@ def list_class_folders(folder: Path, class_names):
     Raises:
         UserError: for a folder that is no class, or a class without images.
     """
-    folders = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    folders = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
     if not folders:
         raise UserError(f"{folder}: holds no class folders; data.val_labels can name a list of labels instead")
     indices = {name: index for index, name in enumerate(class_names or folders)}
     paths, labels, others = [], [], 0
-    for name in folders:
-        if name not in indices:
-            advice = suggestion(name, indices) or "; data.class_index and data.class_names say what the classes are"
-            raise UserError(f"{folder / name}: is no class of this network{advice}")
-        found, more = find_images(folder / name)
-        paths += found
-        labels += [indices[name]] * len(found)
-        others += more
+    with open_list_cache(list_cache, folder) as scan:
+        for name in folders:
+            if name not in indices:
+                advice = suggestion(name, indices) or "; data.class_index and data.class_names say what the classes are"
+                raise UserError(f"{folder / name}: is no class of this network{advice}")
+            found, more = find_images(folder / name, scan)
+            paths += found
+            labels += [indices[name]] * len(found)
+            others += more
     return tuple(indices), paths, np.array(labels, np.int32), others
 
 

@@ -53,6 +53,11 @@ class ClassificationMetrics:
             "images": len(self.labels),
         }
 
+    def confusion(self, num_classes: int):
+        """Count (classes, classes): samples of the class of each row that the class of each column was found for."""
+        counts = np.bincount(self.labels * num_classes + self.best[:, 0], minlength=num_classes**2)
+        return counts.reshape(num_classes, num_classes)
+
     def write_reports(self, folder, files, names):
         """Write `per_class.csv` and `predictions.csv` into `folder`.
 

@@ -1,10 +1,11 @@
 """The most probable classes of an image. Needs no MindSpore."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
-from src.classification.center_crop import CenterCrop
+from src.classification.center_crop import CROP_MODES, CenterCrop
 from src.data.images import load_image, normalise
 from src.errors import UserError, quote
 from src.inference.prediction import Prediction, PredictionOptions, softmax
@@ -20,6 +21,7 @@ class ClassificationOptions(PredictionOptions):
     eval_resize: int
     interpolation: str
     eval_decoder: str
+    crop_mode: Literal[CROP_MODES] = "center"  # files that do not say it were made for this
 
 
 class ClassificationPredictor:
@@ -38,7 +40,8 @@ class ClassificationPredictor:
         if transform is None:
             if options.eval_decoder != "pillow":
                 raise UserError(f"data.eval_decoder: {options.eval_decoder} needs MindSpore: scripts/predict.py has it")
-            transform = CenterCrop(options.image_size, options.eval_resize, options.interpolation)
+            sizes = options.image_size, options.eval_resize
+            transform = CenterCrop(*sizes, options.interpolation, options.crop_mode, options.mean)
         self.network, self.options, self.transform = network, options, transform
 
     def prepare(self, path):

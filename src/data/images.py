@@ -22,8 +22,31 @@ UNSCALED = {"I": "32-bit or signed whole numbers (mode I)", "F": "32-bit floatin
 warnings.filterwarnings("ignore", module="PIL")  # on the metadata of images, and on large ones
 
 
-def find_images(folder: Path):
+def scan_folder(path) -> tuple:
+    """List the entries of a folder itself; hidden ones do not count at all.
+
+    Returns:
+        (names of the images, names of the folders, number of other entries).
+    """
+    images, folders, others = [], [], 0
+    for entry in os.scandir(path):
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            folders.append(entry.name)
+        elif _is_image(entry):
+            images.append(entry.name)
+        else:
+            others += 1
+    return images, folders, others
+
+
+def find_images(folder: Path, scan=scan_folder):
     """Find the image files below a folder, by their endings; hidden files and folders do not count at all.
+
+    Args:
+        folder: where to begin.
+        scan: `scan_folder`, or what gives the same, see `list_cache`.
 
     Returns:
         Their paths, sorted, and the number of other entries: files with other endings, pipes, links to nothing or to
@@ -32,18 +55,15 @@ def find_images(folder: Path):
     Raises:
         UserError: if there are no images, or a folder cannot be read.
     """
-    found, others, folders = [], 0, [folder]
+    found, others, todo = [], 0, [os.fspath(folder)]
     try:
-        while folders:
-            for entry in os.scandir(folders.pop()):
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(entry.path)
-                elif _is_image(entry):
-                    found.append(Path(entry.path))
-                else:
-                    others += 1
+        while todo:
+            path = todo.pop()
+            images, folders, more = scan(path)
+            parent = Path(path)
+            found += [parent / name for name in sorted(images)]  # paths are compared more slowly than texts
+            todo += [os.path.join(path, name) for name in folders]
+            others += more
     except OSError as error:
         raise UserError(f"{error.filename}: {error.strerror}") from None
     if not found:

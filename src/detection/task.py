@@ -12,7 +12,7 @@ from src.detection.annotations import Annotations, read_annotations
 from src.detection.dataset import LoadEvaluationImage, LoadTrainingImage, check_box_counts, choose_training_images
 from src.detection.export_graph import describe_detector
 from src.detection.loss import YOLOv3Loss
-from src.detection.metrics import DetectionMetrics
+from src.detection.metrics import METRICS, DetectionMetrics
 from src.detection.predictor import DetectionOptions, DetectionPredictor
 from src.detection.settings import DetectionConfig
 from src.detection.transforms import DetectionAugmentation
@@ -28,6 +28,7 @@ OUTPUT_NAMES = ("boxes", "objectness", "class_scores")
 class DetectionTask:
     """Object detection on data in COCO's layout; see `src.tasks.Task`."""
 
+    metrics = dict.fromkeys(METRICS, 1)
     best_metric = "AP"
 
     def __init__(self, config: DetectionConfig):

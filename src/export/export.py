@@ -15,7 +15,7 @@ from src.errors import UserError
 from src.export.exported import OUTPUTS, PROBABILITIES, FileNetwork, open_exported
 from src.export.folding import fold_batch_norm
 from src.export.mindir_file import write_mindspore
-from src.export.onnx_file import write_onnx
+from src.export.onnx_file import quantize_onnx, write_onnx
 from src.export.tflite_file import quantize_tflite, write_tflite
 from src.files import atomic_path
 from src.layers.arrays import ArrayNetwork
@@ -24,6 +24,10 @@ FILE_FORMATS = ("MINDIR", "ONNX", "TFLITE", "AIR")
 PACKAGES = {  # of the formats that are written operator by operator: name to import and to install, runtime
     "ONNX": ("onnx", "onnx", "onnxruntime"),
     "TFLITE": ("ai_edge_litert", "ai-edge-litert", "ai_edge_litert"),
+}
+QUANTIZERS = {  # of the formats that have int8: the function, name to import and to install
+    "ONNX": (quantize_onnx, "onnxruntime", "onnxruntime"),
+    "TFLITE": (quantize_tflite, "ai_edge_quantizer", "ai-edge-quantizer"),
 }
 TOLERANCES = {  # by the type of the weights, of the outputs' range
     "float32": 1e-4,
@@ -93,7 +97,7 @@ def export(
         fold: fold batch normalisation into the convolutions; files of `PACKAGES` always do.
         notes: {name: text} to keep in the file.
         describe: function that the formats of `PACKAGES` need, see `src.export.graph`.
-        weights_type: of a TFLITE file, one of `WEIGHTS_TYPES`.
+        weights_type: of a file of `PACKAGES`, one of `WEIGHTS_TYPES`.
         calibrate: function that 'int8' needs, from the `FileNetwork` of a float32 file to images (count, C, H, W).
 
     Returns:
@@ -107,7 +111,10 @@ def export(
     shipped = fold_batch_norm(network.set_train(False)) if fold else network.set_train(False)
     with atomic_path(path, f".{file_format.lower()}") as temporary:
         write_file(shipped, temporary, file_format, image_shape, batch, softmax, notes, describe, weights_type)
-        images = quantize(temporary, calibrate) if weights_type == "int8" else draw_images(image_shape, batch)
+        if weights_type == "int8":
+            images = quantize(temporary, file_format, calibrate)
+        else:
+            images = draw_images(image_shape, batch)
         is_readable = file_format not in PACKAGES or importlib.util.find_spec(PACKAGES[file_format][2])
         if file_format == "AIR" or not is_readable:
             return None
@@ -117,7 +124,7 @@ def export(
 def write_file(network, path, file_format, image_shape, batch, softmax, notes, describe, weights_type) -> None:
     """Write a file of any format, see `export`; for 'int8' one that is still to be quantized."""
     if file_format == "ONNX":
-        write_onnx(describe, network, path, image_shape, batch, softmax, notes)
+        write_onnx(describe, network, path, image_shape, batch, softmax, notes, weights_type)
     elif file_format == "TFLITE":
         write_tflite(describe, network, path, image_shape, batch, softmax, notes, weights_type)
     else:
@@ -125,13 +132,20 @@ def write_file(network, path, file_format, image_shape, batch, softmax, notes, d
         write_mindspore(network, path, file_format, image_shape, batch, notes)
 
 
-def quantize(path, calibrate):
-    """Quantize a TFLite file to int8 and give images to compare it on: colours that no image has leave its ranges."""
+def quantize(path, file_format, calibrate):
+    """Quantize a file to int8 and give images to compare it on: colours that no image has leave its ranges."""
     network = FileNetwork(path)
     images = calibrate(network)
-    quantize_tflite(path, images)
-    batch = network.file.input_shape[0]
+    batch = network.file.input_shape[0] or OPEN_BATCH
+    quantize_file, _, _ = QUANTIZERS[file_format]
+    quantize_file(path, split_batches(images, batch))
     return images[np.arange(2 * batch) % len(images)]
+
+
+def split_batches(images, size):
+    """Lay images (count, ...) out as batches (count, size, ...), the last filled up with the first images."""
+    places = np.arange(-(-len(images) // size) * size) % len(images)
+    return images[places].reshape(-1, size, *images.shape[1:])
 
 
 def check_possible(file_format, image_shape, batch, fold, weights_type) -> None:
@@ -142,8 +156,10 @@ def check_possible(file_format, image_shape, batch, fold, weights_type) -> None:
     height, width = image_shape[1:]
     if min(height, width) < MIN_INPUT_SIZE:
         raise UserError(f"images of {height}x{width} pixels are too small: at least {MIN_INPUT_SIZE} each way")
-    if weights_type != "float32" and file_format != "TFLITE":
-        raise UserError(f"--weights_type {weights_type}: is for TFLITE, {file_format} has float32 alone")
+    if weights_type != "float32" and file_format not in PACKAGES:
+        raise UserError(
+            f"--weights_type {weights_type}: is for {' and '.join(PACKAGES)}, {file_format} has float32 alone"
+        )
     if file_format not in PACKAGES:
         return
     if not fold:
@@ -155,8 +171,9 @@ def check_possible(file_format, image_shape, batch, fold, weights_type) -> None:
     module, package, _ = PACKAGES[file_format]
     if not importlib.util.find_spec(module):
         raise UserError(f"--file_format {file_format}: needs the package {package}: pip install {package}")
-    if weights_type == "int8" and not importlib.util.find_spec("ai_edge_quantizer"):
-        raise UserError("--weights_type int8: needs the package ai-edge-quantizer: pip install ai-edge-quantizer")
+    _, module, package = QUANTIZERS[file_format]
+    if weights_type == "int8" and not importlib.util.find_spec(module):
+        raise UserError(f"--weights_type int8: needs the package {package}: pip install {package}")
 
 
 def compare_file(network, file, path, images, batch, softmax, tolerance) -> float:

@@ -4,15 +4,25 @@ from src.errors import UserError
 from src.export.exported_file import ExportedFile, check_inputs, guarded, reason
 
 
-def write_onnx(describe, network, path, image_shape, batch, softmax, notes) -> None:
+def write_onnx(describe, network, path, image_shape, batch, softmax, notes, weights_type) -> None:
     """Write a network without batch normalisation as its task's `describe` says."""
     import onnx
 
+    from src.export.onnx_float16 import halve_weights
     from src.export.onnx_graph import build_onnx
 
     model = build_onnx(describe, network, image_shape, batch, softmax)
+    if weights_type == "float16":
+        halve_weights(model.graph)
     onnx.helper.set_model_props(model, notes)
     onnx.save(model, str(path))
+
+
+def quantize_onnx(path, batches) -> None:
+    """Quantize a float32 file to int8, see `src.export.onnx_int8.quantize`."""
+    from src.export.onnx_int8 import quantize
+
+    quantize(path, batches)
 
 
 def open_onnx(path) -> ExportedFile:

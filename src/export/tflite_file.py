@@ -18,11 +18,11 @@ def write_tflite(describe, network, path, image_shape, batch, softmax, notes, we
     path.write_bytes(build_tflite(describe, network, image_shape, batch, softmax, metadata, weights_type))
 
 
-def quantize_tflite(path, images) -> None:
+def quantize_tflite(path, batches) -> None:
     """Quantize a float32 file to int8, see `src.export.tflite_int8.quantize`."""
     from src.export.tflite_int8 import quantize
 
-    quantize(path, images)
+    quantize(path, batches)
 
 
 def open_tflite(path) -> ExportedFile:

@@ -5,22 +5,21 @@ import re
 import warnings
 from contextlib import redirect_stderr, redirect_stdout
 
-import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_quantizer import qtyping, quantizer, recipe
 
 from src.export.tflite_builder import SIGNATURE, WEIGHTED
 
 
-def quantize(path, images) -> None:
-    """Quantize a float32 file in place: weights per channel, maps per tensor with the ranges that `images` give.
+def quantize(path, batches) -> None:
+    """Quantize a float32 file in place: weights per channel, maps per tensor with the ranges that `batches` give.
 
     The input and the outputs stay float32, and so does all that stands behind the last layers with weights, such as
     the decoding of boxes: 256 values are too few for it.
 
     Args:
         path: of the file.
-        images: float32 (count, C, H, W), normalised.
+        batches: float32 (count, N, C, H, W), normalised images.
     """
     content = path.read_bytes()
     model = schema.ModelT.InitFromPackedBuf(content)
@@ -30,10 +29,10 @@ def quantize(path, images) -> None:
         process.update_quantization_recipe(".*", kind, algorithm_key="no_quantize")
     for name in outputs_behind_weights(model):
         process.update_quantization_recipe(f"^{re.escape(name)};", kinds.ALL_SUPPORTED, algorithm_key="no_quantize")
-    batches = {SIGNATURE: [{"image": batch} for batch in split_batches(images, model)]}
+    feeds = [{"image": batch.transpose(0, 2, 3, 1)} for batch in batches]  # (N, C, H, W) -> (N, H, W, C)
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # its progress
         warnings.simplefilter("ignore")
-        result = process.quantize(process.calibrate(batches))
+        result = process.quantize(process.calibrate({SIGNATURE: feeds}))
     path.write_bytes(result.quantized_model)
 
 
@@ -48,12 +47,3 @@ def outputs_behind_weights(model) -> list:
         else:
             names += [graph.tensors[index].name.decode() for index in operator.outputs]
     return names
-
-
-def split_batches(images, model) -> np.ndarray:
-    """Lay images out as batches (count, N, H, W, C) of a `ModelT`, the last filled up with the first images."""
-    graph = model.subgraphs[0]
-    size = graph.tensors[graph.inputs[0]].shape[0]
-    places = np.arange(-(-len(images) // size) * size) % len(images)
-    images = images.transpose(0, 2, 3, 1)[places]  # (count, C, H, W) -> (count, H, W, C)
-    return images.reshape(-1, size, *images.shape[1:])

@@ -28,6 +28,7 @@ COLUMNS = ["image", "label", "key"]
 class SegmentationTask:
     """Semantic segmentation on images with masks; see `src.tasks.Task`."""
 
+    metrics = {"mean_iou": 1, "pixel_accuracy": 1, "mean_accuracy": 1}
     best_metric = "mean_iou"
 
     def __init__(self, config: SegmentationConfig):

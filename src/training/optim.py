@@ -17,7 +17,7 @@ def decays(parameter, settings) -> bool:
     return settings.weight_decay > 0 and (settings.decay_all or len(parameter.shape) > 1)
 
 
-def build_optimizer(parameters, rates, settings):
+def build_optimizer(parameters, rates, settings, factors=None):
     """Build the optimizer of some settings.
 
     `sgd` couples weight decay to the gradient and `adamw` does not, both as PyTorch's do; `rmsprop` is
@@ -27,8 +27,9 @@ def build_optimizer(parameters, rates, settings):
         parameters: to train.
         rates: learning rate of each update.
         settings: `OptimizerSettings`.
+        factors: {name of a parameter: factor on its learning rate} of those whose factor is not 1.
     """
-    return OPTIMIZERS[settings.name](list(parameters), rates, settings)
+    return OPTIMIZERS[settings.name](list(parameters), rates, settings, factors or {})
 
 
 class Optimizer(nn.Cell):
@@ -38,6 +39,7 @@ class Optimizer(nn.Cell):
         parameters: to train.
         rates: learning rate of each update.
         settings: `OptimizerSettings`.
+        factors: see `build_optimizer`.
 
     Attributes:
         flat: `FlatArrays` of the parameters.
@@ -46,7 +48,7 @@ class Optimizer(nn.Cell):
         vectors, numbers: the optimizer's state besides, which a skipped update leaves as it is.
     """
 
-    def __init__(self, parameters, rates, settings):
+    def __init__(self, parameters, rates, settings, factors):
         super().__init__(auto_prefix=False)
         self.flat = FlatArrays(parameters)
         self.weights = self.flat.copy("weights")
@@ -58,6 +60,10 @@ class Optimizer(nn.Cell):
         if any(decayed):
             ones = {p.name: np.full(p.shape, decay, np.float32) for p, decay in zip(parameters, decayed)}
             self.decayed = Parameter(Tensor(self.flat.pack(ones)), name="decayed", requires_grad=False)
+        self.factors = None
+        if any(parameter.name in factors for parameter in parameters):
+            values = {p.name: np.full(p.shape, factors.get(p.name, 1.0), np.float32) for p in parameters}
+            self.factors = Parameter(Tensor(self.flat.pack(values)), name="rate_factors", requires_grad=False)
         self.vectors, self.numbers = (), ()
         self.build_state(settings)
         self.vectors, self.numbers = ParameterTuple(self.vectors), ParameterTuple(self.numbers)
@@ -70,6 +76,8 @@ class Optimizer(nn.Cell):
         """
         rate = ops.gather(self.rates, self.global_step, 0)  # (1,)
         ops.assign_add(self.global_step, 1)
+        if self.factors is not None:
+            rate = rate * self.factors
         fresh, vectors, numbers = self.step(rate, self.weights, gradient)
         for old, new in zip(self.vectors + self.numbers, vectors + numbers):
             ops.assign(old, choose(finite, new, old))
@@ -94,7 +102,7 @@ class SGD(Optimizer):
         self.vectors = [self.flat.new_vector("moments", 0.0)]
 
     def step(self, rate, weights, gradient):
-        """Compute the new weights, vectors and numbers."""
+        """Compute the new weights, vectors and numbers; `rate` is (1,), or (L,) where parameters differ in it."""
         moments = self.momentum * self.vectors[0] + self.with_decay(gradient, weights)
         return weights - rate * moments, (moments,), ()
 

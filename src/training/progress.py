@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from src.errors import UserError
 from src.interrupt import SIGNALS, ExitOnInterrupt
+from src.training.summary import Summary
 
 MAX_BAD_LOSSES = 50  # in a row, where a loss scale may still help
 
@@ -65,11 +66,12 @@ class Progress:
 
     Attributes:
         bar: the progress bar of the current epoch, in images.
+        summary: `Summary`.
     """
 
     def __init__(self, run, folder):
         self.run, self.folder, self.history = run, folder, run.history
-        self.bar = None
+        self.bar, self.summary = None, Summary(run, folder)
         self.bad_losses = 0
         self.epoch_start = 0.0
         self.timed_batches = self.timed_start = None  # where the timing of the speed began
@@ -133,10 +135,13 @@ class Progress:
             return
         history, losses = self.history, self.history.losses[-self.run.config.train.log_every :]
         message = f"epoch {history.epoch + 1}/{self.run.epochs}  batch {history.batch}/{history.batches_per_epoch}"
-        message += f"  train_loss {mean_loss(losses):.4g}  learning_rate {self.rate():.4g}"
-        message += f"  images_per_second {self.speed():.4g}" if self.speed() else ""
+        values = {"train_loss": mean_loss(losses), "learning_rate": self.rate()}
+        if self.speed():
+            values["images_per_second"] = self.speed()
+        message += "".join(f"  {name} {value:.4g}" for name, value in values.items())
         tqdm.write(message)
         self.folder.log(message)
+        self.summary.write_scalars("batch", values)
 
     def row(self) -> dict:
         """Sum up a whole epoch: number, updates since the start, learning rate, mean loss, speed, seconds."""

@@ -6,7 +6,7 @@ import numpy as np
 from tqdm import tqdm
 
 from src.inference.finite import FiniteNetwork
-from src.training.feed import feed_batches
+from src.training.profiling import profile_batches
 from src.training.progress import Progress, StopSignals, format_row
 from src.weights.files import save_weights
 
@@ -29,8 +29,8 @@ def train(run, folder, val_data) -> bool:
         KeyboardInterrupt: on a second signal, or with several processes on the first.
     """
     history, progress = run.history, Progress(run, folder)
-    with feed_batches(run) as train_on_next, StopSignals(run.ranks) as signals:
-        while history.epoch < run.epochs and not signals.requested:
+    with profile_batches(run, folder) as train_on_next, StopSignals(run.ranks) as signals:
+        while not (is_over(run) or signals.requested):
             run.train_step.set_train()  # an evaluation has left the network in its own mode
             progress.start_epoch()
             while not history.is_epoch_complete and not (signals.requested and is_update_whole(run)):
@@ -47,16 +47,35 @@ def train(run, folder, val_data) -> bool:
                 save_state(run, folder)
                 return False
 
-            row = progress.row()
-            run.settle()
-            if is_evaluated(run):
-                row.update(evaluate(run, val_data))
-            history.finish_epoch(row)
+            row = finish_epoch(run, progress, val_data)
             if run.ranks.is_main:
                 is_best = keep_best(run, folder, row)
                 run.state.save(folder.last)
                 write_reports(run, folder, is_best)
-    return history.epoch >= run.epochs
+    if is_over(run) and history.epoch < run.epochs and run.ranks.is_main:
+        tell(folder, f"no better {run.metric} in {run.config.train.patience} evaluations in a row: the run ends")
+    return is_over(run)
+
+
+def finish_epoch(run, progress, val_data) -> dict:
+    """Sum up an epoch whose batches are done, in the history as well: a row with the metrics, where they are due."""
+    row = progress.row()
+    run.settle()
+    if is_evaluated(run):
+        row.update(evaluate(run, val_data))
+    progress.summary.write_epoch(row, is_evaluated(run))
+    run.history.finish_epoch(row)
+    return row
+
+
+def is_over(run) -> bool:
+    """Whether all epochs are done, or `train.patience` evaluations in a row have not been better than one before."""
+    history, patience = run.history, run.config.train.patience
+    if history.epoch >= run.epochs:
+        return True
+    values = [run.value_of(row) for row in history.rows if run.metric in row]
+    best = max(range(len(values)), key=values.__getitem__, default=0)  # of equal ones the first
+    return patience is not None and len(values) - 1 - best >= patience
 
 
 def run_batches(run, train_on_next, stop, bar, signals) -> list:
@@ -117,7 +136,7 @@ def evaluate(run, val_data) -> dict:
     network = FiniteNetwork(run.evaluated)
     metrics = run.task.evaluate(network, val_data)
     if run.ranks.sum(np.array([not network.is_finite], np.int64)).any():
-        metrics[run.task.best_metric] = math.nan
+        metrics[run.metric] = math.nan
     return {key: value for key, value in metrics.items() if key != "images_per_second"}
 
 
@@ -134,11 +153,11 @@ def keep_best(run, folder, row) -> bool:
     Returns:
         Whether they are the best.
     """
-    history, keep, value = run.history, run.config.train.keep_best, row.get(run.task.best_metric, math.nan)
-    if not math.isfinite(value):
+    history, keep = run.history, run.config.train.keep_best
+    if not math.isfinite(run.value_of(row)):
         return False
-    kept = [*history.kept, (value, row["epoch"])]
-    history.kept = sorted(kept, key=lambda item: -item[0])[:keep]  # of equal ones the oldest first
+    kept = [*history.kept, (row[run.metric], row["epoch"])]
+    history.kept = sorted(kept, key=lambda item: -run.direction * item[0])[:keep]  # of equal ones the oldest first
     epochs = [epoch for _, epoch in history.kept]
     if row["epoch"] in epochs and keep > 1:
         save_weights(run.weights, folder.kept(row["epoch"]))
@@ -153,7 +172,12 @@ def write_reports(run, folder, is_best) -> None:
     history = run.history
     folder.remove_others([epoch for _, epoch in history.kept] if run.config.train.keep_best > 1 else [])
     message = format_row(history.rows[-1], run.epochs) + (" (best)" if is_best else "")
+    tell(folder, message)
+    folder.write_metrics(history.rows)
+    folder.draw_curves(history.rows, run.metric)
+
+
+def tell(folder, message) -> None:
+    """Print a line and log it."""
     tqdm.write(message)
     folder.log(message)
-    folder.write_metrics(history.rows)
-    folder.draw_curves(history.rows, run.task.best_metric)

@@ -15,6 +15,12 @@ RUNS = Path("runs")
 RUN_CONFIG = "config.yaml"  # the settings of a run, kept beside its checkpoints
 LAST_CHECKPOINT = "last.ckpt"
 AUTO = "auto"
+# of a row of an epoch; all others are metrics that lie between 0 and 1
+NOT_METRICS = (
+    *("epoch", "step", "learning_rate", "train_loss", "skipped_updates", "loss_scale", "images_per_second", "seconds"),
+    *("loss", "images"),
+)
+MOST_METRICS = 3  # in a figure: detection has twelve
 
 
 class RunFolder:
@@ -120,24 +126,42 @@ class RunFolder:
         write_text(self.metrics, text.getvalue())
 
     def draw_curves(self, rows, metric: str) -> None:
-        """Draw loss, `metric` and learning rate by epoch into `curves.png`."""
-        figure = Figure(figsize=(12, 3.6), layout="constrained")
-        panels = (
+        """Draw by epoch into `curves.png`: losses, validation metrics, learning rate and, if any, the loss scale.
+
+        Args:
+            rows: of the epochs.
+            metric: of the best checkpoint; a few others that the rows have are drawn beside it.
+        """
+        metrics = choose_metrics(rows, metric)
+        panels = [
             ("loss", {"training": "train_loss", "validation": "loss"}),
-            (metric.replace("_", " "), {"validation": metric}),
-            ("learning rate", {"": "learning_rate"}),
-        )
+            ("validation", {key.replace("_", " "): key for key in metrics}),
+            ("learning rate", {"learning rate": "learning_rate"}),
+        ]
+        if any("loss_scale" in row for row in rows):
+            panels.append(("loss scale", {"loss scale": "loss_scale"}))
+        figure = Figure(figsize=(4 * len(panels), 3.6), layout="constrained")
         for axis, (title, lines) in zip(figure.subplots(1, len(panels)), panels):
             for label, key in lines.items():
                 points = [(row["epoch"], row[key]) for row in rows if key in row]
                 if points:
                     axis.plot(*zip(*points), marker="." if len(points) < 50 else "", label=label)
             axis.set(title=title, xlabel="epoch")
+            axis.xaxis.get_major_locator().set_params(integer=True)
             axis.grid(alpha=0.3)
-            if len(lines) > 1:
+            if title == "loss scale":
+                axis.set_yscale("log", base=2)
+            if len(axis.lines) > 1 or (axis.lines and title == "validation"):
                 axis.legend()
         with atomic_path(self.curves) as temporary:
             figure.savefig(temporary, dpi=100, format="png")
+
+
+def choose_metrics(rows, metric: str) -> list:
+    """Choose the metrics of a figure: that of the best checkpoint and the first others that rows have, but no loss."""
+    names = dict.fromkeys(key for row in rows for key in row if key not in NOT_METRICS)
+    names = list({metric: None, **names} if metric in names else names)
+    return names[:MOST_METRICS]
 
 
 def new_folder(path, name: str) -> Path:

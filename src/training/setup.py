@@ -1,22 +1,25 @@
 """A training run put together from its settings, for any task."""
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
 from mindspore import nn
 
 from src.data.dataset import Dataset
+from src.errors import UserError, suggestion
 from src.layers.sync_batch_norm import convert_batch_norm
 from src.ranks import Ranks
 from src.settings import Config
+from src.training.finetuning import RUNNING_STATISTICS, freeze, rate_factors
 from src.training.optim import build_optimizer
 from src.training.precision import check_precision, mix_precision
+from src.training.profiling import check_profile
 from src.training.schedule import build_schedule, total_epochs
 from src.training.state import History, TrainingState
 from src.training.step import TrainStep
-
-RUNNING_STATISTICS = ("moving_mean", "moving_variance")
+from src.training.summary import check_summary
 
 
 @dataclass
@@ -35,6 +38,8 @@ class Run:
         history, state: progress of the run, and what a checkpoint of it holds.
         rates: learning rate of each update.
         epochs: of the whole run, cool-down included.
+        metric: key of the task's results that tells which weights are the best.
+        direction: 1 where its highest value is the best, -1 where its lowest one is.
     """
 
     task: Any
@@ -49,6 +54,8 @@ class Run:
     state: TrainingState
     rates: list
     epochs: int
+    metric: str
+    direction: int
 
     @property
     def batches_per_update(self) -> int:
@@ -59,6 +66,11 @@ class Run:
     def images_per_batch(self) -> int:
         """Images of a batch, over all processes."""
         return self.config.train.batch_size * self.ranks.count
+
+    def value_of(self, row) -> float:
+        """Give the metric in the results of an epoch so that more is better; -inf where it is none."""
+        value = self.direction * row.get(self.metric, math.nan)
+        return value if math.isfinite(value) else -math.inf
 
     def settle(self) -> None:
         """Bring the networks up to date for an evaluation or a checkpoint.
@@ -88,25 +100,59 @@ def build_run(task, config, runtime, network, train_data) -> Run:
         train_data: `Dataset` to train on.
 
     Raises:
-        UserError: if the device cannot compute the precision that is asked for.
+        UserError: if the device cannot compute the precision that is asked for, or the task has no such metric.
     """
     train, schedule, ranks = config.train, config.schedule, runtime.ranks
+    metric, direction = choose_metric(task, train.best_metric)
     schedule = dataclasses.replace(schedule, learning_rate=scaled_learning_rate(config, ranks))
     updates = train_data.batches // train.accumulation_steps
     rates = build_schedule(schedule, train.epochs, updates, config.runtime.seed)
     check_precision(config.precision.amp, runtime.device_target)
+    check_profile(train.profile, runtime.device_target)
+    check_summary(train.summary)
     train_step = build_train_step(task, config, runtime, network, rates)
     weights = task.build_network() if train.ema_decay > 0 else network
     history = History(train_data.batches, ranks.count)
-    state = TrainingState(network, train_step, history)
-    evaluated = task.build_evaluation_network(weights)
-    epochs = total_epochs(schedule, train.epochs)
-    return Run(task, config, ranks, train_data, train_step, network, weights, evaluated, history, state, rates, epochs)
+    return Run(
+        task,
+        config,
+        ranks,
+        train_data,
+        train_step,
+        network,
+        weights,
+        task.build_evaluation_network(weights),
+        history,
+        TrainingState(network, train_step, history),
+        rates,
+        total_epochs(schedule, train.epochs),
+        metric,
+        direction,
+    )
+
+
+def choose_metric(task, name):
+    """Give the metric of the best weights, and 1 or -1 for its direction.
+
+    Args:
+        task: see `src.tasks.Task`.
+        name: of the metric; None for the task's choice.
+
+    Raises:
+        UserError: if the task has no such metric.
+    """
+    name = name or task.best_metric
+    if name not in task.metrics:
+        allowed = ", ".join(task.metrics)
+        raise UserError(f"train.best_metric: {name!r} is not one of {allowed}{suggestion(name, task.metrics)}")
+    return name, task.metrics[name]
 
 
 def build_train_step(task, config, runtime, network, rates) -> TrainStep:
     """Build the training step of a network, which is changed in place to the settings' precision."""
+    freeze(network, config.train.freeze)
     parameters, ranks = network.trainable_params(), runtime.ranks
+    factors = rate_factors((parameter.name for parameter in network.get_parameters()), config.optimizer)
     if config.train.sync_bn and ranks.count > 1:
         convert_batch_norm(network, ranks.count)
     scaling = config.precision.loss_scaling
@@ -114,7 +160,8 @@ def build_train_step(task, config, runtime, network, rates) -> TrainStep:
         scaling = "none" if config.precision.amp in ("O0", "bf16") else "dynamic"
     return TrainStep(
         task.attach_loss(mix_precision(network, config.precision.amp, runtime.device_target)),
-        build_optimizer(parameters, rates, config.optimizer),
+        network,
+        build_optimizer(parameters, rates, config.optimizer, factors),
         config.optimizer.clip_norm,
         config.train.accumulation_steps,
         scaling,

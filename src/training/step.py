@@ -21,6 +21,7 @@ class TrainStep:
 
     Args:
         network_with_loss: cell from the dataset's columns to a scalar loss.
+        network: the part of it that is trained, running statistics among them; all else stays as it is.
         optimizer: `Optimizer` of the parameters to train.
         clip_norm: largest norm of all gradients together; 0 switches clipping off.
         accumulation_steps: batches whose mean gradient makes an update.
@@ -36,6 +37,7 @@ class TrainStep:
     def __init__(
         self,
         network_with_loss,
+        network,
         optimizer,
         clip_norm,
         accumulation_steps,
@@ -48,7 +50,7 @@ class TrainStep:
         self.optimizer, self.accumulation_steps, self.batches = optimizer, accumulation_steps, 0
         self.scaler = build_loss_scaler(loss_scale, initial_loss_scale)
         trained = {parameter.name for parameter in optimizer.flat.parameters}
-        others = [parameter for parameter in network_with_loss.get_parameters() if parameter.name not in trained]
+        others = [p for p in network.get_parameters() if p.name not in trained]
         others = FlatArrays(others) if others else None
         self.average = WeightAverage(optimizer.flat, others, average_decay) if average_decay > 0 else None
         gradients = Gradients(network_with_loss, optimizer.flat, self.scaler, ranks)

@@ -14,20 +14,22 @@ from safetensors import SafetensorError
 from src.architecture import BLOCKS
 from src.errors import UserError
 from src.files import atomic_path, unwritable
+from src.stages import BACKBONE, CLASSIFIER
+from src.weights.comparison import compare, describe_lost, set_parameters
 from src.weights.foreign import name_foreign
 from src.weights.identity import identify
-from src.weights.mindspore_file import read_checkpoint
-from src.weights.names import CLASSIFIER, from_pytorch, is_pytorch
+from src.weights.mindspore_file import drop_optimizer, read_checkpoint
+from src.weights.names import MINDCV, MINDSPORE, PYTORCH, from_mindcv, from_pytorch, recognise_names
+from src.weights.published import find_weights
 from src.weights.safetensors_file import is_safetensors, read_safetensors
 from src.weights.torch_file import read_torch_file
 from src.weights.unpickler import UnreadableFileError, UnsafePickleError
 
-NAMES_SHOWN = 3
 PREFERENCES = ("ema", "raw")
 ORIGIN = "ghostnetv2-mindspore"  # noted in our own `.ckpt` files
 # in a checkpoint of a training run: names of the averaged weights, and of all that is no weight
 EMA_PREFIX, STATE_PREFIX = "ema.", "state."
-BACKBONE = "backbone."  # prefix of the parameters of a backbone, in networks that have one
+NAMES = {MINDCV: ", with mindcv's names"}  # of parameters, where their kind of file usually has others
 HEAD = (f"blocks.{len(BLOCKS)}.", "conv_head.", "bn2.", CLASSIFIER)  # of a classifier, what is not its backbone
 
 
@@ -40,7 +42,7 @@ class WeightsFile:
         kind: 'MindSpore checkpoint', 'PyTorch checkpoint' or 'safetensors'.
         section: part of the file that the weights come from, in words, such as 'state_dict_ema'; "" for all of it.
         is_ours: whether this project wrote the file.
-        from_pytorch: whether it had PyTorch's names.
+        names: whose names it had, one of `names.CONVENTIONS`.
         entries: arrays in the file's own count.
     """
 
@@ -48,7 +50,7 @@ class WeightsFile:
     kind: str
     section: str = ""
     is_ours: bool = False
-    from_pytorch: bool = False
+    names: str = MINDSPORE
     entries: int = 0
 
     @property
@@ -59,7 +61,7 @@ class WeightsFile:
     def describe(self) -> str:
         """Put the file in words."""
         section = f", its {self.section}" if self.section else ""
-        return f"{self.kind}{section}: {self.describe_network()}"
+        return f"{self.kind}{section}{NAMES.get(self.names, '')}: {self.describe_network()}"
 
     def describe_network(self) -> str:
         """Put the network that the weights belong to in words."""
@@ -119,14 +121,15 @@ def read_weights(path, prefer="ema") -> WeightsFile:
     """Read a weights file of any kind, recognised by its content.
 
     Args:
-        path: MindSpore checkpoint (ours, or the official port's), PyTorch checkpoint (the authors', timm's, with
-            or without training state), or safetensors with either's names.
+        path: MindSpore checkpoint (ours, the official port's, the ModelZoo's or mindcv's), PyTorch checkpoint (the
+            authors', timm's), with or without training state, or safetensors with any of these names; or the name
+            of a fetched file, see `find_weights`.
         prefer: 'ema' or 'raw', where the file has both averaged and plain weights.
 
     Raises:
         UserError: if the file is missing, damaged, unsafe or something else.
     """
-    path = Path(path)
+    path = find_weights(path)
     if not path.is_file():
         raise UserError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}, expected a weights file")
     try:
@@ -181,19 +184,19 @@ def _read_mindspore(path, prefer) -> WeightsFile:
         names = ("moving average", "plain weights") if prefer == "ema" else ("plain weights", "moving average")
         section = _describe_section(*names, prefer == "ema")
         weights = averages if prefer == "ema" else weights
-    if not weights:
-        raise UserError(f"{path}: holds no weights")
-    return WeightsFile(
-        weights, "MindSpore checkpoint", section, is_ours=notes.get("origin") == ORIGIN, entries=len(weights)
-    )
+    if notes.get("origin") == ORIGIN:
+        return _port(weights, "MindSpore checkpoint", path, section, is_ours=True)
+    kept = drop_optimizer(weights)
+    section = section or "weights without the optimizer's state" * (len(kept) < len(weights))
+    return _port(kept, "MindSpore checkpoint", path, section)
 
 
-def _port(arrays, kind, path, section="") -> WeightsFile:
+def _port(arrays, kind, path, section="", is_ours=False) -> WeightsFile:
     if not arrays:
         raise UserError(f"{path}: holds no weights")
-    theirs = is_pytorch(arrays)
-    weights = from_pytorch(arrays) if theirs else arrays
-    return WeightsFile(weights, kind, section, from_pytorch=theirs, entries=len(arrays))
+    names = recognise_names(arrays)
+    weights = {PYTORCH: from_pytorch, MINDCV: from_mindcv}.get(names, dict)(arrays)
+    return WeightsFile(weights, kind, section, is_ours, names, len(arrays))
 
 
 def load_weights(network, path, prefer="ema", finetune=False) -> str:
@@ -249,12 +252,6 @@ def _warning(weights) -> str:
     return f"; warning: {lost}" if lost else ""
 
 
-def describe_lost(weights) -> str:
-    """Say which of {name: array} a diverged training has left without meaning; "" if there are none."""
-    names = [name for name, value in weights.items() if not np.isfinite(value).all()]
-    return f"{len(names)} of {len(weights)} arrays hold nan or inf ({_shorten(names)})" if names else ""
-
-
 def _misfit(network, file) -> str:
     """Begin the sentence on a file that does not fit; if it belongs to another known network, say to which."""
     parameters = {parameter.name: parameter for parameter in network.get_parameters()}
@@ -266,35 +263,3 @@ def _misfit(network, file) -> str:
         others = compare(_without_classifier(parameters), _without_classifier(file.weights))
         advice = "" if others else "--finetune keeps the rest and starts a new classifier; "
     return f"holds {theirs}, the network is {ours}; {advice}"
-
-
-def set_parameters(parameters, weights) -> None:
-    """Set {name: parameter} to the arrays of the same names in `weights`."""
-    for name, parameter in parameters.items():
-        parameter.set_data(Tensor(np.array(weights[name], order="C"), parameter.dtype))
-
-
-def compare(parameters, weights) -> list:
-    """Compare {name: parameter} of a network with {name: array} of a file.
-
-    Returns:
-        The differences in words: what is missing, unexpected, and of another shape or type; [] if there are none.
-    """
-    missing = [name for name in parameters if name not in weights]
-    unexpected = [name for name in weights if name not in parameters]
-    misshaped = [
-        f"{name} is {tuple(weights[name].shape)}, needs {tuple(parameter.shape)}"
-        for name, parameter in parameters.items()
-        if name in weights and tuple(weights[name].shape) != tuple(parameter.shape)
-    ]
-    mistyped = [
-        f"{name} is {weights[name].dtype}, needs {str(parameter.dtype).lower()}"
-        for name, parameter in parameters.items()
-        if name in weights and "float" in str(parameter.dtype).lower() and weights[name].dtype.kind != "f"
-    ]
-    found = (("missing", missing), ("unexpected", unexpected), ("wrong shape", misshaped), ("wrong type", mistyped))
-    return [f"{len(names)} {word} ({_shorten(names)})" for word, names in found if names]
-
-
-def _shorten(names) -> str:
-    return ", ".join(names[:NAMES_SHOWN]) + (", ..." if len(names) > NAMES_SHOWN else "")

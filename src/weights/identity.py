@@ -5,7 +5,8 @@ from typing import Optional
 
 from src import mobilenetv2
 from src.architecture import BLOCKS, MAX_WIDTH, MIN_WIDTH, VARIANTS, scale_channels
-from src.weights.names import CLASSIFIER, MOBILENETV2_MARK
+from src.stages import CLASSIFIER
+from src.weights.names import MOBILENETV2_MARK
 
 MAX_STEPS = 13  # of a thousandth: what the rounding of 160 channels to 4, or of 320 to 8, can hide
 
@@ -18,11 +19,13 @@ class Identity:
         variant: its name.
         width: its multiplier of channel counts; None: the variant's own.
         num_classes: outputs of its classifier; None: it has none.
+        attention: its option `attention`; None: the variant's own.
     """
 
     variant: str
     width: Optional[float]
     num_classes: Optional[int]
+    attention: Optional[str] = None
 
     def __str__(self):
         return f"{self.network} " + (
@@ -31,48 +34,61 @@ class Identity:
 
     @property
     def network(self) -> str:
-        """Put variant and width in words."""
-        return self.variant + ("" if self.width is None else f" at width {self.width:g}")
+        """Put all but the classifier in words."""
+        width = "" if self.width is None else f" at width {self.width:g}"
+        return self.variant + width + ("" if self.attention is None else f" with attention {self.attention}")
 
     @property
     def settings(self) -> str:
         """Give the settings that build it, but for its classifier."""
-        return f"network.name={self.variant}" + ("" if self.width is None else f" network.width={self.width:g}")
+        width = "" if self.width is None else f" network.width={self.width:g}"
+        attention = "" if self.attention is None else f" network.attention={self.attention}"
+        return f"network.name={self.variant}{width}{attention}"
 
 
 def identify(shapes) -> Optional[Identity]:
     """Find the variant and class count that {our parameter name: shape} belong to; None if it is no known variant.
 
-    Tells GhostNets by their channels, by DFC attention and by squeeze-and-excitation, MobileNetV2 by its own names.
+    Tells GhostNets by their channels, by attention and by squeeze-and-excitation, MobileNetV2 by its own names.
     """
+    attention = None
     if MOBILENETV2_MARK in shapes:
         variant, width = identify_mobilenetv2(shapes)
     else:
-        variant, width = identify_ghostnet(shapes)
+        variant, width, attention = identify_ghostnet(shapes)
     if variant is None:
         return None
     classifier = shapes.get(f"{CLASSIFIER}weight")  # () where it is damaged
-    return Identity(variant, width, int(classifier[0]) if classifier else None)
+    return Identity(variant, width, int(classifier[0]) if classifier else None, attention)
 
 
 def identify_ghostnet(shapes):
-    """Find the variant of GhostNet, and its width where that is not the variant's own; (None, None) if it is none."""
+    """Find the variant of GhostNet, its width and its attention, the latter two where they are not the variant's own.
+
+    Returns:
+        (name, width or None, attention or None); (None, None, None) if it is no GhostNet.
+    """
     found = []
     for index in range(len(BLOCKS)):
         shape = shapes.get(f"blocks.{index}.ghost2.primary_conv.conv.weight", ())
         if len(shape) != 4:
-            return None, None
+            return None, None, None
         found += [shape[1], 2 * shape[0]]
     attention = "none"
     if any(".short_conv." in name for name in shapes):
         attention = "dfc" if any(".short_conv.1." in name for name in shapes) else "self_attention"
-    options = (attention, any(".se." in name for name in shapes))
-    variants = {
-        name: own["width"]
-        for name, own in VARIANTS.items()
-        if (own.get("attention", "dfc"), own.get("squeeze_excitation", True)) == options
-    }
-    return choose_width(variants, found, [channels for row in BLOCKS for channels in row[1:3]], scale_channels)
+    with_se = any(".se." in name for name in shapes)
+    channels = [channels for row in BLOCKS for channels in row[1:3]]
+    for own_attention, other in ((attention, None), ("dfc", attention)):  # a variant's own, else one of GhostNetV2's
+        variants = {
+            name: own["width"]
+            for name, own in VARIANTS.items()
+            if (own.get("attention", "dfc"), own.get("squeeze_excitation", True)) == (own_attention, with_se)
+        }
+        name, width = choose_width(variants, found, channels, scale_channels)
+        if name is not None:
+            return name, width, other
+    return None, None, None
 
 
 def identify_mobilenetv2(shapes):

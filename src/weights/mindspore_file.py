@@ -9,6 +9,10 @@ from mindspore.train.checkpoint_pb2 import Checkpoint
 from src.errors import UserError
 from src.weights.unpickler import widen_bfloat16
 
+# what MindSpore's own training adds to a checkpoint, beside an array of the optimizer's for each of the weights
+TRAINING_STATE = ("global_step", "learning_rate", "momentum", "beta1_power", "beta2_power", "loss_scale", "scale_sense")
+TRAINING_STATE += ("current_iterator_step", "last_overflow_iterator_step", "epoch_num", "step_num", "batch_num")
+
 CHECKSUM = b"crc_num"  # begins the last CHECKSUM_SIZE bytes of a file with a checksum
 CHECKSUM_SIZE = 17
 DTYPES = {f"{kind}{8 * n}": np.dtype(f"<{kind[0].lower()}{n}") for kind in ("Int", "UInt") for n in (1, 2, 4, 8)}
@@ -39,6 +43,16 @@ def read_checkpoint(path):
         except KeyError:
             raise UserError(f"{path}: {name} is of type {tensor.tensor_type}, which is not read") from None
     return arrays, notes
+
+
+def drop_optimizer(arrays) -> dict:
+    """Leave out what training keeps beside weights, such as `moments.conv_stem.weight` and `global_step`."""
+
+    def is_state(name):
+        weight = arrays.get(name.partition(".")[2])
+        return name in TRAINING_STATE or (weight is not None and weight.shape == arrays[name].shape)
+
+    return {name: value for name, value in arrays.items() if not is_state(name)}
 
 
 def _read_entries(path) -> dict:

@@ -1,11 +1,15 @@
 """Parameter names of the networks elsewhere: pure functions between our names and theirs.
 
 Ours are those of the official MindSpore port, so its map is the identity. The authors' PyTorch code and
-timm (`ghostnetv2_*`, `ghostnet_*`) share one set of names. Those of MobileNetV2 are timm's, except in batch
+timm (`ghostnetv2_*`, `ghostnet_*`) share one set of names. mindcv's GhostNet V1 (`ghostnet_050`, `_100`, `_130`; it has
+no GhostNetV2) has PyTorch's modules, but for the last convolution, with MindSpore's names in batch normalisation. The
+ModelZoo's GhostNet V1 (`research/cv/ghostnet`) has our names. Those of MobileNetV2 are timm's, except in batch
 normalisation.
 """
 
 import re
+
+CONVENTIONS = MINDSPORE, PYTORCH, MINDCV = ("mindspore", "pytorch", "mindcv")  # the first: ours
 
 # first block of each of PyTorch's `blocks.STAGE`; the last is the 1x1 convolution in front of the pooling
 STAGE_STARTS = (0, 1, 2, 3, 4, 5, 6, 11, 12, 16)
@@ -20,8 +24,11 @@ PYTORCH_BATCH_NORM_NAMES = {theirs: ours for ours, theirs in BATCH_NORM_NAMES.it
 BATCH_COUNTER = "num_batches_tracked"  # PyTorch's step counter, which it uses only without momentum
 PYTORCH_LEAVES = ("running_mean", "running_var", BATCH_COUNTER)
 WRAPPERS = ("module.", "_orig_mod.", "model.")  # of data-parallel and compiled models, and of Lightning's
-CLASSIFIER = "classifier."
 MOBILENETV2_MARK = "blocks.0.0.conv_dw.weight"  # a name that GhostNet has none like
+
+MINDCV_MARK = ".ghost1.primary_conv.1.gamma"  # ends names that only mindcv's have
+MINDCV_MODULES = {"blocks.9.0.conv": "blocks.9.features.0", "blocks.9.0.bn1": "blocks.9.features.1"}  # of PyTorch's
+FROM_MINDCV_MODULES = {theirs: pytorchs for pytorchs, theirs in MINDCV_MODULES.items()}
 
 TIMM_NAMES = {
     "ghostnetv2_1x": "ghostnetv2_100",
@@ -32,9 +39,11 @@ TIMM_NAMES = {
 }
 
 
-def is_pytorch(names) -> bool:
-    """Whether these are PyTorch's parameter names, not MindSpore's."""
-    return any(name.rpartition(".")[2] in PYTORCH_LEAVES for name in names)
+def recognise_names(names) -> str:
+    """Tell whose parameter names these are: one of `CONVENTIONS`, ours where nothing says otherwise."""
+    if any(name.rpartition(".")[2] in PYTORCH_LEAVES for name in names):
+        return PYTORCH
+    return MINDCV if any(name.endswith(MINDCV_MARK) for name in names) else MINDSPORE
 
 
 def is_batch_norm_mean(name) -> bool:
@@ -64,6 +73,25 @@ def from_pytorch(weights) -> dict:
         except KeyError:
             ported[short] = weights[name]
     return ported
+
+
+def from_mindcv(weights) -> dict:
+    """Turn {mindcv's name: array} of a GhostNet V1 into {our name: array}; unknown names stay as they are."""
+    ported = {}
+    for name, value in weights.items():
+        module, _, leaf = name.rpartition(".")
+        module = FROM_MINDCV_MODULES.get(module, module)
+        try:
+            ported[from_pytorch_name(f"{module}.{BATCH_NORM_NAMES.get(leaf, leaf)}")] = value
+        except KeyError:
+            ported[name] = value
+    return ported
+
+
+def to_mindcv_name(name: str) -> str:
+    """Give mindcv's name for our parameter `name` of a GhostNet V1; one that is none of GhostNet's raises KeyError."""
+    module = to_pytorch_name(name).rpartition(".")[0]
+    return f"{MINDCV_MODULES.get(module, module)}.{name.rpartition('.')[2]}"
 
 
 def _from_pytorch_leaves(names) -> dict:

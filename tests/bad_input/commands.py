@@ -31,7 +31,7 @@ CASES = {
     "flag: fine-tuning from nothing": BadInput(
         "train.py",
         ("--config", CLASSIFICATION, "--finetune"),
-        "--finetune: takes part of a checkpoint, which --pre_train",
+        "--finetune: train.finetune: takes part of a checkpoint, which pre_trained names",
     ),
     "flag: empty dataset": BadInput("eval.py", (*LOADED, "--data_url", ""), "argument --data_url: is empty"),
     "flag: empty checkpoint": BadInput("eval.py", ("--checkpoint_path", ""), "argument --checkpoint_path: is empty"),
@@ -121,8 +121,13 @@ CASES = {
     "show_batch: no rows": BadInput(
         "scripts/show_batch.py", ("--rows", "0"), "--rows and --columns must be at least 1"
     ),
-    "show_batch: another task": BadInput(
-        "scripts/show_batch.py", ("--config", DETECTION), "task: detection has no classes to show"
+    "show_errors: another task": BadInput(
+        "scripts/show_errors.py",
+        ("--config", DETECTION, "--checkpoint_path", WEIGHTS),
+        "task: detection has no classes of whole images to confuse",
+    ),
+    "show_errors: no images": BadInput(
+        "scripts/show_errors.py", (*LOADED, "--count", "0"), "--count must be at least 1"
     ),
     "demo data: below a file": BadInput(
         "scripts/make_demo_data.py", (f"{CLASSIFICATION}/digits",), f"{CLASSIFICATION}/digits: cannot be written: Not a"
@@ -145,6 +150,13 @@ CASES = {
     "port: name too long": BadInput(
         "scripts/port_weights.py", ("--input", WEIGHTS, "--output", "x" * 300 + ".safetensors"), "File name too long"
     ),
+    "fetch: unknown name": BadInput(
+        "scripts/fetch_weights.py", ("ghostnetv2_1x",), "ghostnetv2_1x: is not published (did you mean '"
+    ),
+    "fetch: no name": BadInput("scripts/fetch_weights.py", (), "NAME or --list is needed, one of both"),
+    "port: unknown names": BadInput(
+        "scripts/port_weights.py", ("--input", WEIGHTS, "--output", "x", "--names", "timm"), "argument --names: invalid"
+    ),
     "run: a file is in the way": BadInput(
         "train.py", ("--config", CLASSIFICATION, "--output_dir", CLASSIFICATION), f"{CLASSIFICATION}: exists and is not"
     ),
@@ -158,6 +170,31 @@ CASES = {
     ),
     "resume: a setting is in its place": BadInput(
         "train.py", ("--resume", "train.epochs"), "train.epochs: no such checkpoint; --resume takes"
+    ),
+    "prepare: no archive": BadInput("scripts/prepare_imagenet.py", ("out",), "--train or --val is needed, or --check"),
+    "prepare: images without labels": BadInput(
+        "scripts/prepare_imagenet.py", ("out", "--val", WEIGHTS), "--labels is needed, too"
+    ),
+    "prepare: no annotations": BadInput(
+        "scripts/prepare_coco.py", ("out", "--val", "x.zip"), "--annotations is needed, too"
+    ),
+    "prepare: an archive to check": BadInput(
+        "scripts/prepare_ade20k.py", ("ade", "--check", "--archive", "x.zip"), "--archive: --check unpacks nothing"
+    ),
+    "prepare: no jobs": BadInput("scripts/prepare_ade20k.py", ("x", "--jobs", "0"), "--jobs 0 is out of range"),
+    "prepare: another file": BadInput(
+        "scripts/prepare_ade20k.py", ("x", "--archive", WEIGHTS), f"{WEIGHTS}: is not a whole zip file"
+    ),
+    "prepare: below a file": BadInput(
+        "scripts/prepare_ade20k.py", (f"{CLASSIFICATION}/ade", "--check"), f"{CLASSIFICATION}/ade: no such folder"
+    ),
+    "prepare: nothing to check": BadInput(
+        "scripts/prepare_imagenet.py", ("ade", "--check"), f"{os.path.join('ade', 'train')}: no such folder"
+    ),
+    "list cache: a file": BadInput(
+        "train.py",
+        ("--config", CLASSIFICATION, f"data.list_cache={CLASSIFICATION}"),
+        f"{CLASSIFICATION}: is a file, where a folder is needed",
     ),
     "benchmark: no network": BadInput(
         "scripts/benchmark.py", ("--networks", "resnet50"), "argument --networks: invalid"

@@ -20,7 +20,7 @@ from src.data.settings import PipelineSettings
 from src.errors import UserError
 from src.ranks import Ranks
 
-CROP = CenterCrop(40, 40, "bilinear")
+CROP = CenterCrop(40, 40, "bilinear", "center", IMAGENET_MEAN)
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_augmentation_depends_on_epoch_and_index_only(folder):
     _, paths, _, _ = list_class_folders(folder, ())
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 256, (50, 40, 3), np.uint8)).save(paths[2])
-    augmentation = ClassificationAugmentation(33, (0.2, 1.0), (0.75, 1.33), 0.5, 0.4, "bilinear", None)
+    augmentation = ClassificationAugmentation(33, (0.2, 1.0), (0.75, 1.33), 0.5, 0.0, 0.4, 0.0, 0.0, "bilinear", None)
     load = LoadImage(paths, augmentation, 3, None, False)
     keys = [(epoch, 2) for epoch in range(4)]
     results = [load(np.array(key), np.int32(0))[0] for key in keys]
@@ -208,7 +208,7 @@ def images_of(paths, transform):
 def test_evaluation_sees_what_timm_sees(photographs):
     timm_data = reference("timm.data")
     timm_transform = timm_data.create_transform((3, 224, 224), interpolation="bicubic", crop_pct=0.875)
-    images = images_of(photographs, CenterCrop(224, 256, "bicubic"))
+    images = images_of(photographs, CenterCrop(224, 256, "bicubic", "center", IMAGENET_MEAN))
     assert len(images) == len(photographs) == 101
     for path, image in zip(photographs, images):
         with Image.open(path) as file:
@@ -225,5 +225,5 @@ def test_mindspores_evaluation_is_that_of_its_own_pipeline(photographs):
     expected = np.stack([image for (image,) in dataset.create_tuple_iterator(num_epochs=1, output_numpy=True)])
     images = images_of(paths, MindSporeCenterCrop(224, 256, "bilinear"))
     assert np.abs(images - expected).max() < 1e-5
-    exact = images_of(paths, CenterCrop(224, 256, "bilinear"))
+    exact = images_of(paths, CenterCrop(224, 256, "bilinear", "center", IMAGENET_MEAN))
     assert 0.005 < np.abs(images - exact).mean() < 0.2

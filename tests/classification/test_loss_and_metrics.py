@@ -1,25 +1,115 @@
-"""Loss against PyTorch's, metrics against a hand-computed case and PyTorch."""
+"""Losses against PyTorch's and timm's, metrics against a hand-computed case and PyTorch."""
 
+import mindspore
 import numpy as np
 import pytest
 from helpers import normal, reference
-from mindspore import Tensor, nn
+from mindspore import Tensor, nn, ops
+from sklearn.utils.class_weight import compute_class_weight
 
-from src.classification.loss import ClassificationLoss
+from src.classification.loss import (
+    BinaryCrossEntropy,
+    ClassificationLoss,
+    CrossEntropy,
+    DistillationLoss,
+    balance_classes,
+)
 from src.classification.metrics import ClassificationMetrics
+from src.errors import UserError
 from src.ranks import Ranks
 
+WEIGHTS = (0.5, 2.0, 1.0, 3.5, 0.1)
 
-@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
-def test_loss_equals_pytorch(label_smoothing):
-    torch = reference("torch")
+
+def targets_of(kind):
+    """Labels int32 (9,), or targets float32 (9, 5) of a mixed batch."""
     rng = np.random.default_rng(0)
-    logits, labels = 3 * normal(9, 5), rng.integers(0, 5, 9).astype(np.int32)
-    ours = ClassificationLoss(nn.Identity(), label_smoothing)(Tensor(logits), Tensor(labels)).asnumpy()
-    theirs = torch.nn.functional.cross_entropy(
-        torch.from_numpy(logits), torch.from_numpy(labels).long(), label_smoothing=label_smoothing
-    )
-    assert ours == pytest.approx(theirs.item(), rel=1e-6)
+    labels = rng.integers(0, 5, 9).astype(np.int32)
+    return labels if kind == "labels" else (0.7 * np.eye(5)[labels] + 0.3 * np.eye(5)[labels[::-1]]).astype(np.float32)
+
+
+def value_and_gradient(criterion, logits, targets):
+    value, gradient = ops.value_and_grad(criterion, 0)(Tensor(logits), Tensor(targets))
+    return float(value.asnumpy()), gradient.asnumpy()
+
+
+def pytorch_value_and_gradient(function, logits, targets):
+    """In float64."""
+    torch = reference("torch")
+    inputs = torch.from_numpy(logits).double().requires_grad_()
+    targets = torch.from_numpy(targets)
+    value = function(inputs, targets.long() if targets.ndim == 1 else targets.double())
+    value.backward()
+    return value.item(), inputs.grad.numpy()
+
+
+def assert_same(ours, theirs):
+    assert ours[0] == pytest.approx(theirs[0], rel=5e-6)  # MindSpore's log_softmax approximates on CPU
+    assert np.abs(ours[1] - theirs[1]).max() < 2e-6
+
+
+@pytest.fixture(params=[mindspore.GRAPH_MODE, mindspore.PYNATIVE_MODE], ids=["graph", "pynative"])
+def mode(request):
+    mindspore.set_context(mode=request.param)
+
+
+@pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["plain", "weights"])
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("kind", ["labels", "targets"])
+def test_cross_entropy_equals_pytorchs(kind, label_smoothing, weights, mode):
+    torch = reference("torch")
+    logits, targets = 3 * normal(9, 5), targets_of(kind)
+    ours = value_and_gradient(CrossEntropy(label_smoothing, weights), logits, targets)
+
+    def function(inputs, expected):
+        weight = None if weights is None else torch.tensor(weights, dtype=torch.float64)
+        smoothing = label_smoothing if kind == "labels" else 0.0  # targets are smoothed where they are mixed
+        return torch.nn.functional.cross_entropy(inputs, expected, weight, label_smoothing=smoothing)
+
+    assert_same(ours, pytorch_value_and_gradient(function, logits, targets))
+
+
+@pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["plain", "weights"])
+@pytest.mark.parametrize("kind", ["labels", "targets"])
+def test_binary_cross_entropy_equals_timms(kind, weights, mode):
+    torch, loss = reference("torch"), reference("timm.loss")
+    logits, targets = 5 * normal(9, 5), targets_of(kind)
+    logits[0] = 0.0, 80.0, -80.0, 1e4, -1e4
+    ours = value_and_gradient(BinaryCrossEntropy(0.1, weights), logits, targets)
+    weight = None if weights is None else torch.tensor(weights, dtype=torch.float64)
+    theirs = pytorch_value_and_gradient(loss.BinaryCrossEntropy(0.1, weight=weight), logits, targets)
+    assert_same(ours, theirs)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_distillation_equals_pytorchs(temperature, mode):
+    torch = reference("torch")
+    logits, taught, labels = 3 * normal(9, 5), 4 * normal(9, 5, seed=1), targets_of("labels")
+
+    class Teacher(nn.Cell):
+        def construct(self, images):
+            return Tensor(taught)
+
+    loss = DistillationLoss(ClassificationLoss(nn.Identity(), 0.1), Teacher(), 0.3, temperature)
+    ours = value_and_gradient(loss, logits, labels)
+
+    def function(inputs, expected):
+        functional = torch.nn.functional
+        theirs = functional.log_softmax(torch.from_numpy(taught).double() / temperature, 1)
+        student = functional.log_softmax(inputs / temperature, 1)
+        divergence = functional.kl_div(student, theirs, reduction="batchmean", log_target=True)
+        loss = functional.cross_entropy(inputs, expected, label_smoothing=0.1)
+        return 0.7 * loss + 0.3 * temperature**2 * divergence
+
+    assert_same(ours, pytorch_value_and_gradient(function, logits, labels))
+
+
+def test_balanced_weights_equal_scikit_learns():
+    labels = np.array([0] * 7 + [2] * 2 + [1] * 31 + [0])
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)
+    assert balance_classes(labels, ("a", "b", "c")) == pytest.approx(expected, rel=1e-15)
+    with pytest.raises(UserError, match="^loss.class_weights: balanced needs images of every class, 'd' has none$"):
+        balance_classes(labels, ("a", "b", "c", "d"))
 
 
 def test_metrics_by_hand(tmp_path):

@@ -5,43 +5,21 @@ import random
 
 import numpy as np
 import pytest
+from classification.policy_cases import DEVIATIONS, GREY, Draws, images, old_posterize
 from helpers import reference
 from PIL import Image, ImageOps
 
-from src.classification.rand_augment import NAMES, OPERATIONS, RandAugment, parse_policy
+from src.classification.operations import OPERATIONS
+from src.classification.rand_augment import NAMES, RandAugment, parse_policy
 from src.data.images import IMAGENET_MEAN
 from src.data.settings import PipelineSettings
 from src.errors import UserError
 
-GREY = (124, 116, 104)  # ImageNet's mean colour
 MAGNITUDES = (0, 0.4, 2, 5, 7.7, 9, 10)
 SIGNED = {
     False: {"Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY"},
     True: {"Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY", "Color", "Contrast", "Brightness", "Sharpness"},
 }
-DEVIATIONS = 4.5  # allowed, in standard errors; all draws are seeded
-
-
-class Draws:
-    """In place of both a numpy Generator and Python's `random`: every number drawn is the same."""
-
-    def __init__(self, number, choice=0):
-        self.number, self.which = number, choice
-
-    def random(self):
-        return self.number
-
-    def choice(self, options):
-        return options[self.which]
-
-
-def images():
-    """A smooth, colourful one that is not square, noise, and one of a single colour."""
-    rng = np.random.default_rng(0)
-    small = Image.fromarray(rng.integers(0, 256, (5, 6, 3), np.uint8))
-    yield small.resize((61, 48), Image.Resampling.BICUBIC)
-    yield Image.fromarray(rng.integers(20, 230, (40, 40, 3), np.uint8))
-    yield Image.new("RGB", (33, 34), (7, 130, 250))
 
 
 def timm_transform(policy):
@@ -53,11 +31,6 @@ def timm_transform(policy):
 def timm_operation(name, increasing):
     operations = timm_transform(f"rand-p1-mmax30-inc{int(increasing)}").ops
     return dict(zip(NAMES, operations))[name]
-
-
-def old_posterize(image, bits):
-    """Pillow's before 13, which took any number of bits."""
-    return image.point(lambda level: level & ~(2 ** (8 - bits) - 1))
 
 
 def test_operations_are_timms():
@@ -218,8 +191,6 @@ def test_fill_is_timms(mean):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "'': begins with '', not with 'rand'"),
-        ("augmix-m5", "'augmix-m5': begins with 'augmix', not with 'rand'"),
         ("rand-", "'rand-': part '' is none of mN magnitude, nN operations"),
         ("rand-x3", "'rand-x3': part 'x3' is none of mN magnitude, nN operations an image, pX probability"),
         ("rand-m9.5", "part 'm9.5' is none of"),

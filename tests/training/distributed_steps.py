@@ -54,7 +54,7 @@ def train(ranks, mode):
     settings = OptimizerSettings(name="sgd", momentum=0.9, weight_decay=1e-4)
     optimizer = build_optimizer(parameters, [0.1] * STEPS, settings)
     loss = ClassificationLoss(network, 0.1)
-    step = TrainStep(loss, optimizer, 0.0, 1, scaling, LOSS_SCALE, 0.8, ranks, seed=7)
+    step = TrainStep(loss, loss, optimizer, 0.0, 1, scaling, LOSS_SCALE, 0.8, ranks, seed=7)
     step.set_train(is_sync)
     network.dropout.set_train()
     losses = []

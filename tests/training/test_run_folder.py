@@ -5,9 +5,10 @@ import sys
 
 import pytest
 from helpers import PROJECT
+from PIL import Image
 
 from src.errors import UserError
-from src.training.run_folder import RunFolder, find_run, new_folder
+from src.training.run_folder import RunFolder, choose_metrics, find_run, new_folder
 
 
 def test_where_a_run_is_resumed(tmp_path, monkeypatch):
@@ -45,6 +46,21 @@ def test_leftovers_of_a_killed_run_go(tmp_path):
     (tmp_path / ".hidden").touch()
     RunFolder(tmp_path).remove_leftovers()
     assert [path.name for path in tmp_path.iterdir()] == [".hidden"]
+
+
+def test_curves_have_the_metrics_of_the_task(tmp_path):
+    rows = [{"epoch": 1, "step": 4, "learning_rate": 0.1, "train_loss": 2.0, "seconds": 1.5}]
+    assert choose_metrics(rows, "AP") == []
+    folder = RunFolder(tmp_path)
+    folder.draw_curves(rows, "AP")  # no evaluation yet
+    assert Image.open(folder.curves).size == (1200, 360)
+    rows.append({**rows[0], "epoch": 2, "AP": 0.3, "AP50": 0.5, "AP75": 0.2, "AP_small": -1.0, "images": 5})
+    assert choose_metrics(rows, "AP") == ["AP", "AP50", "AP75"]
+    assert choose_metrics(rows, "AP_small") == ["AP_small", "AP", "AP50"]
+    rows[1].update(loss=1.0, loss_scale=65536.0)
+    assert choose_metrics(rows, "loss") == ["AP", "AP50", "AP75"]
+    folder.draw_curves(rows, "AP")
+    assert Image.open(folder.curves).size == (1600, 360)  # with the loss scale
 
 
 def test_two_runs_in_one_folder(tmp_path):

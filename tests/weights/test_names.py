@@ -13,7 +13,7 @@ from mindspore import Tensor
 
 from src.errors import UserError
 from src.networks import NETWORKS, create_network
-from src.weights import load_weights, read_weights
+from src.weights import load_weights, read_weights, save_weights
 from src.weights.identity import Identity, identify
 from src.weights.names import TIMM_NAMES, from_pytorch, from_pytorch_name, to_pytorch_names
 from src.weights.torch_file import read_torch_file
@@ -133,6 +133,33 @@ def shapes(network):
 def test_identify(variant):
     assert identify(shapes(create_network(variant, num_classes=9))) == Identity(variant, None, 9)
     assert identify(shapes(create_network(variant, features_only=True))) == Identity(variant, None, None)
+
+
+@pytest.mark.parametrize(
+    ("variant", "attention", "width", "words"),
+    [
+        ("ghostnetv2_1x", "self_attention", None, "ghostnetv2_1x with attention self_attention"),
+        ("ghostnetv2_1_3x", "self_attention", None, "ghostnetv2_1_3x with attention self_attention"),
+        ("ghostnetv2_1x", "self_attention", 0.5, "ghostnetv2_1x at width 0.5 with attention self_attention"),
+        ("ghostnetv2_nose_1x", "none", None, "ghostnetv2_nose_1x with attention none"),
+    ],
+)
+def test_identify_an_attention_that_is_not_the_variants_own(variant, attention, width, words):
+    options = {"attention": attention, "width": width}
+    found = identify(shapes(create_network(variant, 9, **options)))
+    assert found == Identity(variant, width, 9, attention)
+    assert str(found) == f"{words} for 9 classes"
+    width = "" if width is None else f" network.width={width:g}"
+    assert found.settings == f"network.name={variant}{width} network.attention={attention}"
+
+
+def test_self_attention_is_named_where_it_does_not_fit(tmp_path):
+    save_weights(create_network("ghostnetv2_1x", 3, attention="self_attention"), tmp_path / "a.ckpt")
+    with pytest.raises(UserError) as error:
+        load_weights(create_network("ghostnetv2_1x", 3), tmp_path / "a.ckpt")
+    message = "holds ghostnetv2_1x with attention self_attention for 3 classes, the network is ghostnetv2_1x for 3 "
+    message += "classes; network.name=ghostnetv2_1x network.attention=self_attention builds that one; "
+    assert message in str(error.value)
 
 
 @pytest.mark.parametrize("variant", ["ghostnetv2_1x", "ghostnetv2_nose_1x", "ghostnet_1x", "mobilenetv2_ca_1x"])
