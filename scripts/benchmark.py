@@ -33,9 +33,9 @@ from src.weights.names import TIMM_NAMES
 
 WORKER = SCRIPTS / "benchmark_worker.py"
 PACKAGES = ("mindspore", "torch", "timm", "onnxruntime", "ai_edge_litert", "openvino")
-FORMATS = {"mindir": "MINDIR", "onnx": "ONNX", "onnx_any": "ONNX"}  # that runtimes need
+FORMATS = {"mindir": "MINDIR", "onnx": "ONNX", "onnx_any": "ONNX", "onnx_int8": "ONNX"}  # that runtimes need
 FORMATS.update(litert="TFLITE", litert_float16="TFLITE", litert_int8="TFLITE")
-TYPES = {"litert_float16": "float16", "litert_int8": "int8"}  # of weights, if not float32
+TYPES = {"onnx_int8": "int8", "litert_float16": "float16", "litert_int8": "int8"}  # of weights, if not float32
 IMAGE_SIZES = {"classification": 224, "detection": 320, "segmentation": 512}
 
 

@@ -131,7 +131,7 @@ def randomise_batch_norm(network, seed=SEED):
 
 def export_files(options, task, network):
     """Write the files for all batches and types of weights; the size of the network."""
-    from src.export.export import export
+    from src.export.export import PACKAGES, export
     from src.layers.complexity import count_multiply_adds, count_parameters
 
     shape = (3, options["image_size"], options["image_size"])
@@ -141,7 +141,7 @@ def export_files(options, task, network):
         batches["ONNX"] = (*options["batches"], None)
     for file_format in options["formats"]:
         for batch in batches[file_format]:
-            for kind in options["types"] if file_format == "TFLITE" else ["float32"]:
+            for kind in options["types"] if file_format in PACKAGES else ["float32"]:
                 ending = file_format.lower() if kind == "float32" else f"{kind}.{file_format.lower()}"
                 path = file_of(options, f"{batch or 'any'}.{ending}")
                 chosen = {"describe": task.describe, "weights_type": kind, "calibrate": draw_calibration}

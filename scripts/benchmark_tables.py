@@ -8,6 +8,7 @@ RUNTIMES = (
     ("mindir", "mindir", False, ("mindspore",), "MindSpore, MINDIR (folded)"),
     ("onnx", "onnx", False, ("onnx", "onnxruntime"), "ONNX Runtime, this project's file"),
     ("onnx_any", "onnx", True, ("onnx", "onnxruntime"), "ONNX Runtime, this project's, any batch"),
+    ("onnx_int8", "onnx_int8", False, ("onnx", "onnxruntime"), "ONNX Runtime, this project's, int8"),
     ("litert", "litert", False, ("ai_edge_litert",), "LiteRT, this project's TFLite file"),
     ("litert_float16", "litert_float16", False, ("ai_edge_litert",), "LiteRT, this project's, float16"),
     ("litert_int8", "litert_int8", False, ("ai_edge_litert", "ai_edge_quantizer"), "LiteRT, this project's, int8"),
@@ -24,6 +25,7 @@ FILES = {
     "mindir": "{batch}.mindir",
     "onnx": "{batch}.onnx",
     "onnx_any": "any.onnx",
+    "onnx_int8": "{batch}.int8.onnx",
     "litert": "{batch}.tflite",
     "litert_float16": "{batch}.float16.tflite",
     "litert_int8": "{batch}.int8.tflite",
@@ -35,6 +37,7 @@ FILE_PAIRS = (  # ratios that are this project's aim
     ("onnx", "timm_onnx"),
     ("onnx_any", "timm_onnx_any"),
     ("onnx", "openvino"),
+    ("onnx_int8", "onnx"),
 )
 PIPELINES = (
     ("train:threads", ("mindspore",), "training, this project, threads"),

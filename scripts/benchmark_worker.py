@@ -73,6 +73,10 @@ def infer_onnx(options, ending="onnx"):
     return lambda: session.run(None, feed)[0]
 
 
+def infer_onnx_int8(options):
+    return infer_onnx(options, "int8.onnx")
+
+
 def infer_litert(options, ending="tflite"):
     from ai_edge_litert.interpreter import Interpreter
 
@@ -176,6 +180,7 @@ KINDS = {
         "mindspore": infer_mindspore,
         "mindir": infer_mindir,
         "onnx": infer_onnx,
+        "onnx_int8": infer_onnx_int8,
         "litert": infer_litert,
         "litert_float16": infer_litert_float16,
         "litert_int8": infer_litert_int8,

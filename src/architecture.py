@@ -53,6 +53,7 @@ FIRST_DFC_STRIDE = 4  # of a map that has attention; those of the first blocks a
 STAGE_STRIDES = (8, 16, 32)  # of the stages that may differ in DFC attention; blocks in front belong to the first
 PLACES = ("dfc_blocks", "dfc_stages", "dfc_target")  # options that say where attention of any kind stands
 MAX_KERNEL_SIZE = 255
+MAX_DROP_PATH = 0.9
 FULL_LENGTH_INPUT = 224  # pixels, for which 'full' kernels reach from end to end
 KernelSize = Union[int, Tuple[int, int]]  # of both convolutions; or (height, width)
 
@@ -130,13 +131,25 @@ class BackboneOptions(DFCOptions):
         width: multiplier of channel counts.
         output_stride: 32, or 16 or 8 where dilation replaces the last one or two strides.
         dropout: probability of dropping a feature before the classifier, in training.
+        drop_path: that of dropping the residual branch of a block behind the last one, in training, see
+            `drop_path_rate`.
         features_only: leave the head out; the network then returns what its `features` does.
     """
 
     width: float = bounded(1.0, MIN_WIDTH, MAX_WIDTH)
     output_stride: OutputStride = 32
     dropout: float = bounded(0.2, 0.0, 0.99)
+    drop_path: float = bounded(0.0, 0.0, MAX_DROP_PATH)
     features_only: bool = False
+
+    def drop_path_rate(self, index, blocks) -> float:
+        """Give the probability of dropping a block's residual branch: it rises linearly from 0, as in timm.
+
+        Args:
+            index: of the block, from 0.
+            blocks: how many the network has.
+        """
+        return self.drop_path * index / blocks
 
     def refuse_options(self, attention, taken=()) -> None:
         """Raise `UserError` if an option of DFC attention differs from its default beside an `attention` without it.
@@ -191,6 +204,7 @@ class BlockPlan(NamedTuple):
     """What a bottleneck is built from: a row of `BLOCKS` at a width and an output stride.
 
     Attributes:
+        index: number of bottlenecks in front of it.
         in_channels, hidden_channels, out_channels: channels in, between the Ghost modules, and out.
         kernel_size: of the depthwise convolution.
         reduces: whether the bottleneck has a depthwise convolution, with a stride or dilation in its place.
@@ -201,8 +215,10 @@ class BlockPlan(NamedTuple):
         output_stride: stride of the block's output against the network's input.
         first_kernel, second_kernel: (height, width) of the convolutions of either Ghost module's attention; None: it
             has none.
+        drop_path: probability of dropping the residual branch.
     """
 
+    index: int
     in_channels: int
     hidden_channels: int
     out_channels: int
@@ -215,6 +231,7 @@ class BlockPlan(NamedTuple):
     output_stride: int
     first_kernel: Optional[Tuple[int, int]]
     second_kernel: Optional[Tuple[int, int]]
+    drop_path: float
 
 
 def check_input_size(size, network) -> None:
@@ -237,6 +254,7 @@ def plan_blocks(options: NetworkOptions) -> list:
         dilates = stride * reduction > options.output_stride
         first_kernel, second_kernel = plan_attention(options, index, stride * dilation, stride * dilation * reduction)
         plan = BlockPlan(
+            index=index,
             in_channels=in_channels,
             hidden_channels=scale_channels(expansion, options.width),
             out_channels=scale_channels(out_channels, options.width),
@@ -249,6 +267,7 @@ def plan_blocks(options: NetworkOptions) -> list:
             output_stride=stride if dilates else stride * reduction,
             first_kernel=first_kernel,
             second_kernel=second_kernel,
+            drop_path=options.drop_path_rate(index, len(BLOCKS)),
         )
         plans.append(plan)
         in_channels, stride, dilation = plan.out_channels, plan.output_stride, plan.dilation_out

@@ -33,7 +33,7 @@ from src.layers.blocks import (
     build_dense,
     global_mean,
 )
-from src.layers.dropout import Dropout
+from src.layers.dropout import Dropout, build_drop_path
 
 IN_CHANNELS = 3
 HEAD_CHANNELS = 1280
@@ -119,6 +119,7 @@ class GhostBottleneck(nn.Cell):
                     ConvBnAct(plan.in_channels, plan.out_channels, relu=False),
                 ]
             )
+        self.drop_path = build_drop_path(plan)
 
     def construct(self, x):
         residual = x if self.shortcut is None else self.shortcut(x)
@@ -127,7 +128,10 @@ class GhostBottleneck(nn.Cell):
             x = self.dw(x)
         if self.se is not None:
             x = self.se(x)
-        return self.ghost2(x) + residual
+        x = self.ghost2(x)
+        if self.drop_path is not None:
+            x = self.drop_path(x)
+        return x + residual
 
 
 class GhostNetV2(nn.Cell):

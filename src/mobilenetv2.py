@@ -31,7 +31,7 @@ from src.fields import bounded
 from src.layers.attention import CBAM, SE, CoordinateAttention
 from src.layers.blocks import build_batch_norm, build_convolution, build_dense, global_mean
 from src.layers.channels import round_channels
-from src.layers.dropout import Dropout
+from src.layers.dropout import Dropout, build_drop_path
 
 IN_CHANNELS, STEM_CHANNELS, HEAD_CHANNELS = 3, 32, 1280
 STEM_STRIDE = 2
@@ -94,6 +94,7 @@ class BottleneckPlan(NamedTuple):
         stride, dilation: of the depthwise convolution.
         output_stride: stride of the bottleneck's output against the network's input.
         dfc_kernel: (height, width) of the convolutions of DFC attention; None: it has none.
+        drop_path: probability of dropping the residual branch, where there is a shortcut.
     """
 
     index: int
@@ -104,6 +105,7 @@ class BottleneckPlan(NamedTuple):
     dilation: int
     output_stride: int
     dfc_kernel: Optional[Tuple[int, int]]
+    drop_path: float
 
 
 def scale_channels(channels: int, width: float) -> int:
@@ -129,6 +131,7 @@ def plan_stages(options: MobileNetV2Options) -> list:
                 dilation=dilation,
                 output_stride=stride if dilates else stride * reduction,
                 dfc_kernel=plan_dfc(options, index, stride * dilation, stride * dilation * reduction),
+                drop_path=options.drop_path_rate(index, BOTTLENECKS),
             )
             stages[-1].append(plan)
             in_channels, stride = plan.out_channels, plan.output_stride
@@ -144,7 +147,7 @@ def plan_dfc(options, index, stride_in, stride_out):
 
 
 class SeparableBottleneck(nn.Cell):
-    """Bottleneck without expansion: depthwise convolution and linear projection.
+    """Bottleneck without expansion, the network's first: depthwise convolution and linear projection.
 
     Input (N, in_channels, H, W), output (N, out_channels, H / stride, W / stride), rounded up; `plan` has the numbers.
     """
@@ -188,6 +191,7 @@ class InvertedResidual(nn.Cell):
         self.bn3 = build_batch_norm(plan.out_channels)
         self.relu = nn.ReLU6()
         self.has_residual = plan.stride == 1 and plan.in_channels == plan.out_channels
+        self.drop_path = build_drop_path(plan) if self.has_residual else None
 
     def construct(self, x):
         y = self.relu(self.bn1(self.conv_pw(x)))
@@ -197,6 +201,8 @@ class InvertedResidual(nn.Cell):
         if self.attention is not None:
             y = self.attention(y)
         y = self.bn3(self.conv_pwl(y))
+        if self.drop_path is not None:
+            y = self.drop_path(y)
         return y + x if self.has_residual else y
 
     def multiply_adds(self, input_shape) -> int:

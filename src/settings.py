@@ -7,7 +7,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal, Optional, Tuple, Union
 
-from src.architecture import MAX_WIDTH, MIN_WIDTH, DFCOptions, NetworkOptions, OutputStride
+from src.architecture import MAX_DROP_PATH, MAX_WIDTH, MIN_WIDTH, DFCOptions, NetworkOptions, OutputStride
 from src.errors import UserError
 from src.fields import bounded, changeable, check_rising
 from src.mobilenetv2 import BOTTLENECKS
@@ -18,6 +18,7 @@ from src.stages import STAGE_COUNT
 MAX_BATCH_SIZE = 2**16
 MAX_EPOCHS = 100_000
 MAX_UPDATES = 2**25  # of a run; the list of their learning rates takes a gigabyte
+MAX_COPIES = 100  # of an image in a row
 MAX_FACTOR = 0.999999  # of what is kept of a moving average at an update
 MAX_RATE = 1e30  # float32 ends at 3e38
 
@@ -56,6 +57,7 @@ class BackboneSettings(DFCOptions):
         attention: in GhostNet dfc, self_attention or none, in MobileNetV2 dfc, se, cbam, ca or none; None for the
             variant's.
         output_stride: stride of the last maps.
+        drop_path: probability of dropping a block's residual branch in training, see `BackboneOptions`; 0 is off.
     """
 
     name: Literal[tuple(NETWORKS)] = "ghostnetv2_1x"
@@ -63,6 +65,7 @@ class BackboneSettings(DFCOptions):
     width: Optional[float] = bounded(None, MIN_WIDTH, MAX_WIDTH)
     attention: Optional[Literal["dfc", "self_attention", "se", "cbam", "ca", "none"]] = None
     output_stride: OutputStride = NetworkOptions.output_stride
+    drop_path: float = bounded(NetworkOptions.drop_path, 0.0, MAX_DROP_PATH)
 
     def __post_init__(self):
         super().__post_init__()
@@ -153,6 +156,8 @@ class TrainSettings:
         epochs: of the run, the cool-down of a cosine not counted.
         batch_size: images in a batch of one device.
         accumulation_steps: batches whose gradients are averaged into one update.
+        repeated_augmentation: how many differently augmented copies of an image follow each other, see `EpochSampler`;
+            an epoch has as many images as without, of a part of the dataset.
         ema_decay: of the moving average of the weights, which evaluation and the best checkpoint use; 0 for none.
         sync_bn: batch normalisation over the batches of all devices.
         evaluate_every: epochs between evaluations; the last epoch has one in any case.
@@ -173,6 +178,7 @@ class TrainSettings:
     epochs: int = bounded(450, 1, MAX_EPOCHS, may_change=True)
     batch_size: int = bounded(128, 1, MAX_BATCH_SIZE)
     accumulation_steps: int = bounded(1, 1, MAX_BATCH_SIZE)
+    repeated_augmentation: int = bounded(1, 1, MAX_COPIES)
     ema_decay: float = bounded(0.0, 0.0, MAX_FACTOR)
     sync_bn: bool = False
     evaluate_every: int = bounded(1, 1, MAX_EPOCHS, may_change=True)

@@ -13,6 +13,8 @@ from typing import Optional, Tuple
 
 import numpy as np
 
+from src.data.sampler import epoch_of
+
 STREAM = 2  # the last word of the key, see `random_erasing`
 
 
@@ -131,7 +133,7 @@ class Mixing:
     def __call__(self, images, labels, keys):
         epoch, index = (int(number) for number in keys[0])
         share = 1.0
-        if not self.off_epoch or epoch < self.off_epoch:
+        if not self.off_epoch or epoch_of(epoch) < self.off_epoch:
             generator = np.random.default_rng((self.seed, epoch, index, STREAM))
             share, box = self.draws(generator, *images.shape[2:])
             mix_images(images, share, box)

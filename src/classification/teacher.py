@@ -15,7 +15,7 @@ PREFIX = "teacher."  # of its parameters' names, which would be those of the net
 
 
 def load_teacher(path, num_classes, class_names):
-    """Load a classifier without dropout and batch normalisation, none of whose parameters is trained.
+    """Load a classifier without dropout, stochastic depth and batch normalisation, none of whose parameters is trained.
 
     Args:
         path: weights file of any kind, see `read_weights`. Beside a run's settings it is the network of these, else the
@@ -58,11 +58,8 @@ def _build_network(path, num_classes, class_names):
         identity = read_weights(path).identity
         if identity is None:
             raise UserError(f"{path}: holds no network that this project knows")
-        name, classes, options = (
-            identity.variant,
-            identity.num_classes,
-            {"width": identity.width, "attention": identity.attention},
-        )
+        name, classes = identity.variant, identity.num_classes
+        options = {"width": identity.width, "attention": identity.attention}
     if classes != num_classes:
         raise UserError(f"{path}: has {'no' if classes is None else classes} classes, the network {num_classes}")
-    return create_network(name, num_classes, dropout=0.0, **options)
+    return create_network(name, num_classes, **{**options, "dropout": 0.0, "drop_path": 0.0})

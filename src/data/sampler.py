@@ -8,10 +8,21 @@ import numpy as np
 
 from src.errors import UserError
 
+EPOCHS_PER_COPY = 2**20  # distance of the epochs of two copies, more than any run has
+
+
+def epoch_of(number: int) -> int:
+    """Give the epoch that the first number of a key stands for, whichever copy of the image it is of."""
+    return number % EPOCHS_PER_COPY
+
 
 @dataclass(eq=False)
 class EpochSampler:
     """Source of (key, entry), where key is (epoch, index); each pass over it gives the same.
+
+    With repeated augmentation (Hoffer et al., "Augment Your Batch", CVPR 2020) each sample of the order stands there
+    several times in a row before the processes share it, as in timm's `RepeatAugSampler`. The n-th further copy has a
+    key with (epoch + n * EPOCHS_PER_COPY, index), and so random numbers of its own.
 
     Attributes:
         entries: (N, ...), an entry a sample, such as its class.
@@ -22,6 +33,7 @@ class EpochSampler:
         first_epoch: number of the epoch that a pass begins with.
         skip: how many of this process's samples that epoch leaves out at its beginning.
         epochs: how many a pass goes through.
+        copies: of each sample; 1: no repeated augmentation.
     """
 
     entries: Any
@@ -33,6 +45,7 @@ class EpochSampler:
     first_epoch: int = 0
     skip: int = 0
     epochs: int = 1
+    copies: int = 1
 
     def __post_init__(self):
         if self.count is None:
@@ -52,8 +65,9 @@ class EpochSampler:
             if self.shuffle:
                 np.random.default_rng((self.seed, epoch)).shuffle(order)
             skip = self.skip if epoch == self.first_epoch else 0
-            for index in order[self.rank :: self.ranks][skip : self.count]:
-                yield np.array((epoch, index), np.int64), self.entries[index]
+            for place in range(self.rank, len(order) * self.copies, self.ranks)[skip : self.count]:
+                index, copy = order[place // self.copies], place % self.copies
+                yield np.array((epoch + copy * EPOCHS_PER_COPY, index), np.int64), self.entries[index]
 
 
 def evaluation_sampler(entries, source, ranks) -> EpochSampler:
@@ -93,4 +107,6 @@ def training_sampler(entries, source, train, seed, ranks) -> EpochSampler:
             f"{ranks.count} devices train.accumulation_steps {train.accumulation_steps} x train.batch_size "
             f"{train.batch_size}"
         )
-    return EpochSampler(entries, seed, shuffle=True, rank=ranks.rank, ranks=ranks.count, count=count)
+    return EpochSampler(
+        entries, seed, shuffle=True, rank=ranks.rank, ranks=ranks.count, count=count, copies=train.repeated_augmentation
+    )

@@ -68,14 +68,16 @@ def resize_all_axes(graph) -> None:
     ONNX Runtime (1.32) moves channels to the end around int8 convolutions, past Resize as well, and takes it for
     granted that there are four sizes.
     """
+    if not any(map(_is_by_sizes, graph.node)):
+        return
     count = "count"
     channels = {port.name: port.type.tensor_type.shape.dim[1].dim_value for port in (*graph.value_info, *graph.output)}
-    arrays = {array.name: array for array in graph.initializer}
+    arrays = {array.name: numpy_helper.to_array(array) for array in graph.initializer}
     nodes = [helper.make_node("Shape", [graph.input[0].name], [count], count, start=0, end=1)]
     for node in graph.node:
-        if node.op_type == "Resize" and len(node.input) == 4:
+        if _is_by_sizes(node):
             rest, sizes = f"{node.name}.shape", f"{node.name}.all_sizes"
-            shape = np.array((channels[node.output[0]], *numpy_helper.to_array(arrays[node.input[3]])), np.int64)
+            shape = np.array((channels[node.output[0]], *arrays[node.input[3]]), np.int64)
             graph.initializer.append(numpy_helper.from_array(shape, rest))
             nodes.append(helper.make_node("Concat", [count, rest], [sizes], sizes, axis=0))
             node.input[3] = sizes
@@ -83,10 +85,13 @@ def resize_all_axes(graph) -> None:
         nodes.append(node)
     used = {name for node in nodes for name in node.input}
     kept = [array for array in graph.initializer if array.name in used]
-    if len(nodes) > len(graph.node) + 1:
-        del graph.node[:], graph.initializer[:]
-        graph.node.extend(nodes)
-        graph.initializer.extend(kept)
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(nodes)
+    graph.initializer.extend(kept)
+
+
+def _is_by_sizes(node) -> bool:
+    return node.op_type == "Resize" and len(node.input) == 4
 
 
 def nodes_behind_weights(graph) -> list:

@@ -55,13 +55,13 @@ class UniformGenerator:
 
     def draw(self, batch, count):
         """Draw float32 (batch, count), uniform in [0, 1)."""
-        rows = (count + WIDTH - 1) // WIDTH
-        # (3, 1, WIDTH) x (3, batch * rows, 1) -> (3, batch * rows, WIDTH); the products stay below 2**31
-        numbers = self.state * _jumps(self.rank, self.ranks, batch, rows) % self.moduli
+        rows, width = (count + WIDTH - 1) // WIDTH, min(count, WIDTH)
+        # (3, 1, width) x (3, batch * rows, 1) -> (3, batch * rows, width); the products stay below 2**31
+        numbers = self.state[:, :, :width] * _jumps(self.rank, self.ranks, batch, rows) % self.moduli
         ops.assign(self.state, self.state * _jumps(self.ranks * batch * rows - 1, 1, 1, 1) % self.moduli)
         parts = numbers.astype(mindspore.float32) / self.periods
         total = parts[0] + parts[1] + parts[2]
-        return (total - ops.floor(total)).reshape(batch, -1)[:, :count]  # (batch * rows, WIDTH) -> (batch, count)
+        return (total - ops.floor(total)).reshape(batch, -1)[:, :count]  # (batch * rows, width) -> (batch, count)
 
 
 class Dropout(nn.Cell):
@@ -81,3 +81,32 @@ class Dropout(nn.Cell):
             return x
         kept = self.generator.draw(x.shape[0], math.prod(x.shape[1:])).reshape(x.shape) >= self.p
         return x * ops.stop_gradient(kept.astype(x.dtype)) / (1 - self.p)
+
+
+class DropPath(Dropout):
+    """Stochastic depth: in training, zero the whole of an image with probability `p`; shape (N, ...).
+
+    It ends the residual branch of a block, of which then the shortcut is left. Source: Huang et al., "Deep Networks
+    with Stochastic Depth", ECCV 2016; as in timm's `DropPath`, images that stay are scaled by 1 / (1 - p) in training,
+    and not by 1 - p in evaluation.
+
+    Args:
+        p: probability.
+        index: of the block, by which masks differ from other blocks' until `seed` is called.
+    """
+
+    def __init__(self, p, index):
+        super().__init__(p)
+        self.seed((0, index), f"drop_path_{index}", 0, 1)
+
+    def construct(self, x):
+        if not self.training:
+            return x
+        kept = (self.generator.draw(x.shape[0], 1) >= self.p).astype(x.dtype) / (1 - self.p)
+        kept = ops.broadcast_to(kept.reshape((-1,) + (1,) * (x.ndim - 1)), x.shape)  # (N, 1) -> (N, ...)
+        return x * ops.stop_gradient(kept)
+
+
+def build_drop_path(plan):
+    """Build the `DropPath` of a block's plan; None where nothing is dropped."""
+    return DropPath(plan.drop_path, plan.index) if plan.drop_path > 0 else None

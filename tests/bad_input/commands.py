@@ -92,7 +92,14 @@ CASES = {
         "argument --weights_type: invalid choice: 'int4'",
     ),
     "export: float16 in another format": BadInput(
-        "export.py", (*LOADED, "--weights_type", "float16"), "--weights_type float16: is for TFLITE, MINDIR has float32"
+        "export.py",
+        (*LOADED, "--weights_type", "float16"),
+        "--weights_type float16: is for ONNX and TFLITE, MINDIR has float32",
+    ),
+    "export: int8 of ONNX without images": BadInput(
+        "export.py",
+        (*LOADED, "--file_format", "ONNX", "--weights_type", "int8"),
+        "--weights_type int8: needs --calibration_data FOLDER",
     ),
     "export: int8 without images": BadInput(
         "export.py",

@@ -3,7 +3,7 @@
 import mindspore
 import numpy as np
 import pytest
-from helpers import normal, reference
+from helpers import PROJECT, normal, reference, write_images
 from mindspore import Tensor, nn, ops
 from sklearn.utils.class_weight import compute_class_weight
 
@@ -15,9 +15,12 @@ from src.classification.loss import (
     balance_classes,
 )
 from src.classification.metrics import ClassificationMetrics
+from src.config import load_config
 from src.errors import UserError
 from src.ranks import Ranks
+from src.tasks import SCHEMAS, create_task
 
+CONFIG = PROJECT / "configs" / "classification" / "digits.yaml"
 WEIGHTS = (0.5, 2.0, 1.0, 3.5, 0.1)
 
 
@@ -110,6 +113,22 @@ def test_balanced_weights_equal_scikit_learns():
     assert balance_classes(labels, ("a", "b", "c")) == pytest.approx(expected, rel=1e-15)
     with pytest.raises(UserError, match="^loss.class_weights: balanced needs images of every class, 'd' has none$"):
         balance_classes(labels, ("a", "b", "c", "d"))
+
+
+def test_a_task_builds_the_loss_of_its_settings(tmp_path):
+    write_images(tmp_path, {"train": {"a": 9, "b": 3}, "val": {"a": 1, "b": 1}})
+    values = {"data.path": str(tmp_path), "network.num_classes": 2}
+
+    def build(**settings):
+        overrides = {**values, **{f"loss.{key}": value for key, value in settings.items()}}
+        config = load_config(CONFIG, SCHEMAS, [(key, value, "test") for key, value in overrides.items()])
+        return create_task(config).attach_loss(nn.Identity()).criterion
+
+    plain = build(label_smoothing=0.3)
+    assert type(plain) is CrossEntropy and plain.label_smoothing == 0.3 and plain.class_weights is None
+    assert type(build(name="binary_cross_entropy", class_weights=[1, 2])) is BinaryCrossEntropy
+    assert build(class_weights=[1, 2]).class_weights.asnumpy().tolist() == [1, 2]
+    assert build(class_weights="balanced").class_weights.asnumpy() == pytest.approx([12 / 18, 12 / 6])
 
 
 def test_metrics_by_hand(tmp_path):

@@ -12,7 +12,7 @@ from mindspore import Tensor
 
 from src.classification.export_graph import describe_classifier
 from src.errors import UserError
-from src.export.export import compare_outputs, export
+from src.export.export import compare_outputs, export, split_batches
 from src.export.exported import ExportedNetwork, open_exported, read_notes
 from src.export.folding import fold_batch_norm
 from src.ghostnetv2 import create_network
@@ -85,17 +85,20 @@ def test_mindir_of_dfc_options(tmp_path, options):
     assert export(network, tmp_path / "a.mindir", "MINDIR", (3, 47, 66), batch=1) < 1e-5
 
 
-@pytest.mark.parametrize(("batch", "softmax"), [(None, False), (2, True)])
-def test_onnx(tmp_path, network, expected, batch, softmax):
+@pytest.mark.parametrize(
+    ("batch", "softmax", "weights_type"), [(None, False, "float32"), (2, True, "float32"), (None, False, "float16")]
+)
+def test_onnx(tmp_path, network, expected, batch, softmax, weights_type):
     reference("onnx"), reference("onnxruntime")
-    path = tmp_path / "network.onnx"
-    assert export(network, path, "ONNX", SIZE, batch=batch, softmax=softmax, describe=describe_classifier) < 1e-5
+    path, options = tmp_path / "network.onnx", {"describe": describe_classifier, "weights_type": weights_type}
+    difference = export(network, path, "ONNX", SIZE, batch=batch, softmax=softmax, **options)
+    assert difference < (1e-5 if weights_type == "float32" else 1e-2)
     assert [file.name for file in tmp_path.iterdir()] == ["network.onnx"]
     assert open_exported(path).input_shape == (batch, *SIZE)
     logits = ExportedNetwork(path).set_train(False)(Tensor(IMAGES)).asnumpy()
     if softmax:  # logits are known up to a constant
         logits, expected = (y - y.mean(axis=1, keepdims=True) for y in (logits, expected))
-    assert_close(logits, expected)
+    assert_close(logits, expected, tolerance=1e-5 if weights_type == "float32" else 2e-3)
 
 
 @pytest.mark.parametrize(
@@ -118,9 +121,13 @@ def test_tflite(tmp_path, capfd, network, expected, batch, softmax, weights_type
     assert capfd.readouterr().err == ""
 
 
-def test_int8(tmp_path, capfd, network, expected):
+@pytest.mark.parametrize(
+    ("file_format", "package", "batch"),
+    [("TFLITE", "ai_edge_quantizer", 2), ("ONNX", "onnxruntime", 2), ("ONNX", "onnxruntime", None)],
+)
+def test_int8(tmp_path, capfd, network, expected, file_format, package, batch):
     """Calibrated on the images that it is then asked about; the ranges of others may be too narrow for them."""
-    reference("ai_edge_quantizer")
+    reference(package)
     sizes = []
 
     def calibrate(float_network):
@@ -128,14 +135,14 @@ def test_int8(tmp_path, capfd, network, expected):
         return IMAGES
 
     for weights_type in ("float32", "int8"):
-        path = tmp_path / f"{weights_type}.tflite"
+        path = tmp_path / f"{weights_type}.{file_format.lower()}"
         options = {"describe": describe_classifier, "weights_type": weights_type, "calibrate": calibrate}
-        export(network, path, "TFLITE", SIZE, batch=2, notes={"settings": "a: 1"}, **options)
+        export(network, path, file_format, SIZE, batch=batch, notes={"settings": "a: 1"}, **options)
         sizes.append(path.stat().st_size)
     assert sizes[1] < 0.36 * sizes[0]
     assert read_notes(path) == {"settings": "a: 1"}
     exported = ExportedNetwork(path)
-    assert exported.file.input_shape == (2, *SIZE)
+    assert exported.file.input_shape == (batch, *SIZE)
     difference = np.abs(exported(Tensor(IMAGES)).asnumpy() - expected).mean()
     assert 1e-4 < difference / np.ptp(expected) < 0.1
     assert capfd.readouterr().err == ""
@@ -179,7 +186,7 @@ def test_a_wrong_file_is_not_left(tmp_path, network, monkeypatch):
         ("MINDIR", (3, 32, 40), {}, "images of 32x40 pixels are too small: at least 33"),
         ("TFLITE", SIZE, {"fold": False}, "TFLITE: always has batch normalisation folded"),
         ("TFLITE", SIZE, {"batch": None}, "--dynamic_batch: TFLITE files have a fixed batch, which --batch_size sets"),
-        ("ONNX", SIZE, {"weights_type": "float16"}, "--weights_type float16: is for TFLITE, ONNX has float32 alone"),
+        ("MINDIR", SIZE, {"weights_type": "int8"}, "--weights_type int8: is for ONNX and TFLITE, MINDIR has float32"),
     ],
 )
 def test_what_is_not_possible(tmp_path, network, file_format, shape, options, message):
@@ -190,10 +197,19 @@ def test_what_is_not_possible(tmp_path, network, file_format, shape, options, me
     assert not list(tmp_path.iterdir())
 
 
-def test_int8_without_the_package_is_one_line(tmp_path, network, monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "ai_edge_quantizer" else True)
-    with pytest.raises(UserError, match="int8: needs the package ai-edge-quantizer: pip install ai-edge-quantizer$"):
-        export(network, tmp_path / "a", "TFLITE", SIZE, weights_type="int8")
+@pytest.mark.parametrize(
+    ("file_format", "module", "package"),
+    [("TFLITE", "ai_edge_quantizer", "ai-edge-quantizer"), ("ONNX", "onnxruntime", "onnxruntime")],
+)
+def test_int8_without_the_package_is_one_line(tmp_path, network, monkeypatch, file_format, module, package):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == module else True)
+    with pytest.raises(UserError, match=f"int8: needs the package {package}: pip install {package}$"):
+        export(network, tmp_path / "a", file_format, SIZE, weights_type="int8")
+
+
+def test_calibration_fills_the_last_batch_up():
+    assert split_batches(np.arange(5), 2).tolist() == [[0, 1], [2, 3], [4, 0]]
+    assert split_batches(np.arange(2), 5).tolist() == [[0, 1, 0, 1, 0]]
 
 
 def test_image_size_on_the_command_line():

@@ -26,6 +26,7 @@ from src.weights import read_weights, save_weights
 CONFIG = PROJECT / "configs" / "classification" / "digits.yaml"
 SETTINGS = ["network.num_classes=2", "data.image_size=40", "data.eval_resize=40", "evaluation.batch_size=4"]
 CHECKPOINT = ("--config", CONFIG, "--data_url", "data", *SETTINGS, "runtime.graph_mode=false")
+INT8 = ("--file_format", "ONNX", "--weights_type", "int8", "--calibration_data", "data/val")
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +41,7 @@ def folder(tmp_path_factory):
         ("--file_format", "MINDIR", "--file_name", "any", "--dynamic_batch"),
         ("--file_format", "TFLITE", "--file_name", "three", "--batch_size", 3, "--softmax"),
         ("--file_format", "ONNX", "--file_name", "larger", "--image_size", "48x48"),
+        (*INT8, "--file_name", "small", "--dynamic_batch"),
     ):
         checkpoint = ("--config", CONFIG, "--checkpoint_path", "net.ckpt", "--data_url", "data")
         result = call_here("export.py", *checkpoint, *arguments, *SETTINGS, cwd=root)
@@ -61,6 +63,16 @@ def test_evaluation_equals_that_of_the_checkpoint(folder):
         accuracy, loss = evaluate(folder, name)
         assert accuracy == expected[0]
         assert loss == pytest.approx(expected[1], rel=1e-5)
+
+
+def test_int8_in_evaluation_and_prediction(folder):
+    expected = evaluate(folder, "net.ckpt", *CHECKPOINT)
+    accuracy, loss = evaluate(folder, "small.onnx")
+    assert 1e-6 < abs(loss - expected[1]) < 0.2 and abs(accuracy - expected[0]) <= 0.4
+    for script, flag in (("scripts/predict.py", "--checkpoint_path"), ("scripts/predict_file.py", "--file")):
+        result = call_here(script, "data/val/dark", flag, "small.onnx", cwd=folder)
+        assert result.returncode == 0, result.stderr
+        assert len(re.findall(r"([\d.]+)%", result.stdout)) == 4
 
 
 def test_a_file_of_another_size_knows_it(folder):

@@ -15,7 +15,8 @@ import pytest
 from helpers import PROJECT, command, write_images
 
 from src.interrupt import INTERRUPTED
-from src.weights.files import EMA_PREFIX, STATE_PREFIX, read_checkpoint
+from src.networks import create_network
+from src.weights.files import EMA_PREFIX, STATE_PREFIX, read_checkpoint, save_weights
 
 SETTINGS = [
     "network.name=ghostnet_1x",
@@ -44,7 +45,38 @@ RECIPES = {
     ],
     "adamw": ["optimizer.name=adamw", "optimizer.clip_norm=1.0"],
     "sgd": ["optimizer.name=sgd", "train.ema_decay=0.9", "precision.amp=O2"],
+    "everything": [
+        "optimizer.name=adamw",
+        "optimizer.decay_all=true",
+        "optimizer.backbone_rate=0.5",
+        "optimizer.layer_decay=0.9",
+        "train.ema_decay=0.9",
+        "train.accumulation_steps=2",
+        "train.repeated_augmentation=2",
+        "train.best_metric=loss",
+        "train.patience=100",
+        "train.summary=true",
+        "train.profile=2",
+        "precision.loss_scaling=dynamic",
+        "augment.rand_augment=v0",
+        "augment.vertical_flip=0.5",
+        "augment.grayscale=0.2",
+        "augment.gaussian_blur=0.2",
+        "augment.mixup=0.8",
+        "augment.cutmix=1.0",
+        "augment.mixup_off_epoch=3",
+        "loss.name=binary_cross_entropy",
+        "loss.class_weights=balanced",
+        "evaluation.flip=true",
+        "evaluation.crop_mode=border",
+    ],
 }
+RECIPES["everything else"] = [  # what the tiny network has no parts for
+    *RECIPES["everything"],
+    "network.drop_path=0.2",
+    "train.freeze=stem",
+    "loss.teacher=teacher.ckpt",
+]
 DEADLINE = 300
 
 
@@ -54,6 +86,7 @@ def folder(tmp_path_factory):
     root = tmp_path_factory.mktemp("resume")
     counts = {"train": {"bright": 17, "dark": 17}, "val": {"bright": 3, "dark": 2}}
     write_images(root / "data", counts, {"bright": 160, "dark": 0})
+    save_weights(create_network("ghostnetv2_1x", 2), root / "teacher.ckpt")
     return root
 
 
@@ -152,6 +185,7 @@ def check_same(whole, broken):
     ("script", "recipe"),
     [
         ("tests/training/tiny_train.py", "rmsprop"),
+        ("tests/training/tiny_train.py", "everything"),
         *(pytest.param("train.py", recipe, marks=pytest.mark.slow) for recipe in RECIPES),
     ],
 )
