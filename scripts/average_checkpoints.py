@@ -24,6 +24,7 @@ from src.weights import load_weights, save_weights
 from src.weights.files import set_parameters
 
 MEAN = "mean"
+ENDINGS = (".ckpt", ".safetensors")
 
 
 def parse_arguments():
@@ -46,6 +47,8 @@ def list_checkpoints(arguments) -> list:
     """Give the paths of the checkpoints, at least two."""
     paths = arguments.checkpoints
     if arguments.run:
+        if not Path(arguments.run).is_dir():
+            raise UserError(f"{arguments.run}: no such folder, --run takes that of a run")
         numbers = {path: re.fullmatch(r"epoch_(\d+)", path.stem) for path in Path(arguments.run).glob("epoch_*.ckpt")}
         paths = sorted((path for path, number in numbers.items() if number), key=lambda path: int(numbers[path][1]))
     if len(paths) < 2:
@@ -73,6 +76,8 @@ def average(weights) -> dict:
 
 def main():
     arguments = parse_arguments()
+    if Path(arguments.output).suffix not in ENDINGS:
+        raise UserError(f"--output {arguments.output}: its ending must be one of {', '.join(ENDINGS)}")
     refuse_existing(arguments.output, arguments.force)
     paths = list_checkpoints(arguments)
     config = read_config(arguments, paths[0])

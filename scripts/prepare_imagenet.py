@@ -45,6 +45,8 @@ def list_train(archive, root, is_part) -> list:
     """List the class folders that a tar of 1000 tars becomes, `Folder`s."""
     wnids = load_classes()[0]
     tars = select(list_tar(archive), ".", ".tar")
+    if not tars:
+        raise UserError(f"{archive}: holds no tars of classes, such as {wnids[0]}.tar")
     for name, member in tars.items():
         if name.removesuffix(".tar") not in wnids:
             raise member.error("is not named after a class of ImageNet-1k")
@@ -63,6 +65,8 @@ def list_val(archive, labels, root, is_part) -> list:
     """List the class folders that a flat tar of images becomes, `Folder`s."""
     wnids = load_classes()[0]
     members = select(list_tar(archive), ".")
+    if not members:
+        raise UserError(f"{archive}: holds no images at its top")
     check_count(archive, len(members), IMAGES["val"], "images", is_part)
     names = sorted(members)
     classes = {}

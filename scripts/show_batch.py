@@ -7,7 +7,6 @@ colours: with the names of their classes, their boxes, or their masks as an over
 import dataclasses
 import itertools
 import sys
-import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ from src.console import run
 from src.detection.dataset import NO_OBJECT
 from src.detection.drawing import draw_detections
 from src.detection.transforms import whole_view
-from src.drawing import palette, to_colours
+from src.drawing import escape, palette, shorten_name, to_colours
 from src.errors import UserError
 from src.files import atomic_path, refuse_existing
 from src.ranks import Ranks
@@ -33,6 +32,7 @@ from src.tasks import create_task
 TITLE_LENGTH = 22  # characters that fit over an image of a class
 TITLE_HEIGHT, LEGEND_LINE, LEGEND_COLUMNS = 0.2, 0.3, 6  # inches, and names in a line
 DPI = 150
+MOST = 32  # rows, and images in a row: the drawing then takes a gigabyte
 # rows, columns, width of an image in inches
 LAYOUTS = {"classification": (4, 8, 1.6), "detection": (2, 4, 3.2), "segmentation": (2, 4, 3.2)}
 SMALLEST_SHARE = 0.05  # of a class in an image that is mixed of several, to be named
@@ -49,8 +49,8 @@ def parse_arguments():
     add_overrides(parser)
     arguments = parser.parse_intermixed_args()
     arguments.config = arguments.config or str(DEFAULT_CONFIG)
-    if any(number is not None and number < 1 for number in (arguments.rows, arguments.columns)):
-        parser.error("--rows and --columns must be at least 1")
+    if any(number is not None and not 1 <= number <= MOST for number in (arguments.rows, arguments.columns)):
+        parser.error(f"--rows and --columns must be at least 1 and at most {MOST}")
     return arguments
 
 
@@ -85,16 +85,11 @@ def draw_classes(columns, config, dataset, names):
     images, labels = columns[:2]
     for pixels, label in zip(to_colours(images, config.data.mean, config.data.std), labels):
         if labels.ndim == 1:
-            title = shorten(names[label], TITLE_LENGTH)
+            title = shorten_name(names[label], TITLE_LENGTH)
         else:  # shares of the classes
             best = [index for index in np.argsort(-label, kind="stable")[:2] if label[index] >= SMALLEST_SHARE]
-            title = "\n".join(f"{shorten(names[index], TITLE_LENGTH - 5)} {label[index]:.0%}" for index in best)
+            title = "\n".join(f"{shorten_name(names[index], TITLE_LENGTH - 5)} {label[index]:.0%}" for index in best)
         yield pixels, title, ()
-
-
-def shorten(name, length):
-    """The first of ImageNet's several names of a class, no longer than there is room for."""
-    return textwrap.shorten(name.split(",")[0], length, placeholder="...")
 
 
 def draw_boxes(columns, config, dataset, names):
@@ -145,11 +140,11 @@ def draw(samples, columns, width, legend):
         axis.set_axis_off()
         if place < len(samples):
             axis.imshow(samples[place][0])
-            axis.set_title(samples[place][1], fontsize=7)
+            axis.set_title(escape(samples[place][1]), fontsize=7)
     if legend:
         axis = figure.add_subplot(grid[-1, :])
         axis.set_axis_off()
-        patches = [Patch(color=colour, label=name) for name, colour in legend.items()]
+        patches = [Patch(color=colour, label=escape(name)) for name, colour in legend.items()]
         axis.legend(handles=patches, ncol=LEGEND_COLUMNS, loc="center", fontsize=8, frameon=False)
     return figure
 

@@ -5,7 +5,6 @@ matrix. The pairs of classes that are confused most often are printed.
 """
 
 import sys
-import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from src.command_line import add_overrides, add_weights, build_parser, read_config, start_runtime
 from src.console import run
 from src.data.images import load_image
+from src.drawing import escape, shorten_name
 from src.errors import UserError
 from src.files import atomic_path, refuse_existing
 from src.inference.loading import cache_graphs, load_network
@@ -26,6 +26,7 @@ ERRORS, CONFUSION = "errors.png", "confusion.png"
 COLUMNS, CELL = 8, (1.8, 2.3)  # images in a row; width and height of one and its title in inches
 TITLE_LENGTH = 22  # characters of a line over an image
 PAIRS = 10
+MOST_ERRORS = 1000  # images, 43,000 pixels high; matplotlib ends at 65,536
 MOST_NUMBERS, MOST_NAMES = 20, 40  # classes whose matrix has its counts in the cells, and names at its sides
 MOST_CELLS = 250  # rows of a matrix whose cells can still be seen
 FAINT_EXPONENT = 0.4  # of shares in a matrix of many classes, where no pair has many
@@ -39,14 +40,14 @@ def parse_arguments():
     parser.add_argument("--force", action="store_true", help="overwrite existing files")
     add_overrides(parser)
     arguments = parser.parse_intermixed_args()
-    if arguments.count < 1:
-        parser.error("--count must be at least 1")
+    if not 1 <= arguments.count <= MOST_ERRORS:
+        parser.error(f"--count must be at least 1 and at most {MOST_ERRORS}")
     return arguments
 
 
-def shorten(name, length=TITLE_LENGTH):
-    """The first of ImageNet's several names of a class, no longer than there is room for."""
-    return textwrap.shorten(name.split(",")[0], length, placeholder="...")
+def shorten(name):
+    """The name of a class, no longer than there is room for."""
+    return shorten_name(name, TITLE_LENGTH)
 
 
 def confused_pairs(counts):
@@ -87,7 +88,7 @@ def draw_errors(metrics, chosen, images, names):
         axis.imshow(pixels)
         title = f"{shorten(names[true])}\n→ {shorten(names[predicted])}\n"
         title += f"{metrics.confidence[index]:.0%}, loss {metrics.loss[index]:.2f}"
-        axis.set_title(title, fontsize=7, color="black" if true == predicted else "firebrick")
+        axis.set_title(escape(title), fontsize=7, color="black" if true == predicted else "firebrick")
     return figure
 
 
@@ -112,7 +113,7 @@ def draw_confusion(counts, names):
     drawn = axis.imshow(pool(shares), cmap="Blues", norm=norm, extent=extent, interpolation="nearest")
     axis.set(xlabel="predicted class", ylabel="true class")
     if has_names:
-        labels = [shorten(name) for name in names]
+        labels = [escape(shorten(name)) for name in names]
         axis.set_xticks(range(number), labels, rotation=90, fontsize=8)
         axis.set_yticks(range(number), labels, fontsize=8)
     if number <= MOST_NUMBERS:
@@ -122,7 +123,7 @@ def draw_confusion(counts, names):
     figure.colorbar(drawn, ax=axis, shrink=0.6, label="share of the true class")
     text.set_axis_off()
     lines = ["most confused:", *describe_pairs(counts, names)] if confused_pairs(counts) else ["nothing is confused"]
-    text.text(0, 1, "\n".join(lines), va="top", fontsize=8, transform=text.transAxes)
+    text.text(0, 1, escape("\n".join(lines)), va="top", fontsize=8, transform=text.transAxes)
     return figure
 
 

@@ -22,6 +22,17 @@ def load_font(height):
         return ImageFont.load_default()
 
 
+def shorten_name(name, length):
+    """Give a class its first name, of ImageNet's several, cut to `length` characters."""
+    name = name.split(",")[0].strip()
+    return name if len(name) <= length else f"{name[: length - 3].rstrip()}..."
+
+
+def escape(text):
+    """Give a text that matplotlib draws as it is: between two dollar signs it would read mathematics."""
+    return text.replace("$", r"\$")
+
+
 def palette(count):
     """Choose distinct colours uint8 (count, 3); the colour of a class does not depend on `count`."""
     tones = ((0.85, 0.95), (0.55, 0.95), (0.9, 0.6))  # saturation and value, in turn

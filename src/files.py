@@ -102,9 +102,16 @@ def refuse_other_than_file(path, needed: str) -> None:
 
 
 def refuse_existing(path, force: bool) -> None:
-    """Raise `UserError` if the file `path` exists, unless `force` is set."""
+    """Raise `UserError` if the file `path` exists, unless `force` is set, or if no file can be written there."""
     if os.path.exists(path) and not force:
         raise UserError(f"{path}: exists; --force overwrites it")
+    folder = Path(path).parent
+    while not os.path.exists(folder) and folder != folder.parent:  # it is made when the file is
+        folder = folder.parent
+    if not os.path.isdir(folder):
+        raise UserError(f"{folder}: is a file, where a folder is needed")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"{path}: cannot be written: {folder} is read-only")
 
 
 def write_text(path, text: str) -> None:

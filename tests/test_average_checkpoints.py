@@ -84,6 +84,9 @@ def test_named_checkpoints_settings_and_force(folder):
     (mean,), parts = weights_of(folder, "a.safetensors"), weights_of(folder, "run/epoch_2.ckpt", "run/epoch_9.ckpt")
     assert mean["classifier.bias"] == pytest.approx((parts[0]["classifier.bias"] + parts[1]["classifier.bias"]) / 2)
     again = call_here(SCRIPT, *arguments, cwd=folder)
+    other = call_here(SCRIPT, *arguments[:3], "a.pth", cwd=folder)
+    assert other.stderr == "error: --output a.pth: its ending must be one of .ckpt, .safetensors\n"
+    assert other.returncode == 2 and not (folder / "a.pth").exists()
     assert again.stderr == "error: a.safetensors: exists; --force overwrites it\n" and again.returncode == 2
     assert call_here(SCRIPT, *arguments, "--force", cwd=folder).returncode == 0
 
@@ -101,6 +104,7 @@ def spoil(folder):
     [
         (("run/epoch_2.ckpt",), "error: 1 checkpoint, a mean needs at least two\n"),
         (("--run", "empty"), "error: empty: has 0 checkpoints, a mean needs at least two\n"),
+        (("--run", "nowhere"), "error: nowhere: no such folder, --run takes that of a run\n"),
         (("--run", "run", "run/epoch_2.ckpt"), "error: either CHECKPOINT or --run is needed; "),
         ((), "error: either CHECKPOINT or --run is needed; "),
         (("run/epoch_2.ckpt", "no.ckpt"), "error: no.ckpt: no such file"),

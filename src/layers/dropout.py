@@ -3,7 +3,7 @@
 `nn.Dropout` draws from a state inside the device's kernel, which can neither be saved nor set. Here the
 state is a parameter, and the numbers come from plain operations on integers that fit int32: the generator of
 Wichmann and Hill, "Algorithm AS 183", Applied Statistics 31 (1982), three congruential generators whose
-scaled sum, modulo one, is uniform with a period of 7e12. `WIDTH` of them run side by side.
+scaled sum, modulo one, is uniform with a period of 7e12. Several of them run side by side.
 """
 
 import math
@@ -14,7 +14,7 @@ from mindspore import Parameter, Tensor, nn, ops
 
 MULTIPLIERS = (171, 172, 170)
 MODULI = (30269, 30307, 30323)
-WIDTH = 1024
+WIDTH = 1024  # generators of a dropout
 
 
 @ops.constexpr
@@ -40,24 +40,25 @@ class UniformGenerator:
         seed: whatever `numpy.random.default_rng` takes.
         name: of the state.
         rank, count: place of this process among those of the run, and their number.
+        width: how many run side by side, each of which gives a sample at least one number.
 
     Attributes:
-        state: Parameter, int32 (3, 1, WIDTH).
+        state: Parameter, int32 (3, 1, width).
     """
 
-    def __init__(self, seed, name, rank, count):
-        self.rank, self.ranks = rank, count
+    def __init__(self, seed, name, rank, count, width):
+        self.rank, self.ranks, self.width = rank, count, width
         rng = np.random.default_rng(seed)
-        state = np.stack([rng.integers(1, modulus, (1, WIDTH)) for modulus in MODULI]).astype(np.int32)
+        state = np.stack([rng.integers(1, modulus, (1, width)) for modulus in MODULI]).astype(np.int32)
         self.state = Parameter(Tensor(state), name=name, requires_grad=False)
         self.moduli = Tensor(np.array(MODULI, np.int32)[:, None, None])
         self.periods = Tensor(np.array(MODULI, np.float32)[:, None, None])
 
     def draw(self, batch, count):
         """Draw float32 (batch, count), uniform in [0, 1)."""
-        rows, width = (count + WIDTH - 1) // WIDTH, min(count, WIDTH)
+        rows = (count + self.width - 1) // self.width
         # (3, 1, width) x (3, batch * rows, 1) -> (3, batch * rows, width); the products stay below 2**31
-        numbers = self.state[:, :, :width] * _jumps(self.rank, self.ranks, batch, rows) % self.moduli
+        numbers = self.state * _jumps(self.rank, self.ranks, batch, rows) % self.moduli
         ops.assign(self.state, self.state * _jumps(self.ranks * batch * rows - 1, 1, 1, 1) % self.moduli)
         parts = numbers.astype(mindspore.float32) / self.periods
         total = parts[0] + parts[1] + parts[2]
@@ -67,14 +68,16 @@ class UniformGenerator:
 class Dropout(nn.Cell):
     """In training, zero each value with probability `p` and scale the others by 1 / (1 - p); shape (N, ...)."""
 
+    width = WIDTH
+
     def __init__(self, p):
         super().__init__()
         self.p = p
-        self.generator = UniformGenerator((0, 0), "dropout", 0, 1)
+        self.seed((0, 0), "dropout", 0, 1)
 
     def seed(self, seed, name, rank, count):
         """Start the masks anew; the arguments are those of `UniformGenerator`."""
-        self.generator = UniformGenerator(seed, name, rank, count)
+        self.generator = UniformGenerator(seed, name, rank, count, self.width)
 
     def construct(self, x):
         if not self.training:
@@ -94,6 +97,8 @@ class DropPath(Dropout):
         p: probability.
         index: of the block, by which masks differ from other blocks' until `seed` is called.
     """
+
+    width = 1  # a number an image
 
     def __init__(self, p, index):
         super().__init__(p)

@@ -38,11 +38,14 @@ class SyncBatchNorm2d(nn.Cell):
 
 
 def convert_batch_norm(network, ranks):
-    """Replace every `nn.BatchNorm2d` inside `network` by `SyncBatchNorm2d`, in place; parameters keep their names."""
+    """Replace every `nn.BatchNorm2d` inside `network` by `SyncBatchNorm2d`, in place; parameters keep their names.
+
+    One that keeps its statistics in training, see `src.training.finetuning.freeze`, stays as it is.
+    """
     for cell in list(network.cells()):
         convert_batch_norm(cell, ranks)
     for name, cell in network.name_cells().items():
-        if isinstance(cell, nn.BatchNorm2d):
+        if isinstance(cell, nn.BatchNorm2d) and cell.use_batch_statistics is not False:
             names = {parameter: parameter.name for parameter in cell.get_parameters()}
             setattr(network, name, SyncBatchNorm2d(cell, ranks))
             for parameter, parameter_name in names.items():  # the new cell has changed it

@@ -61,6 +61,8 @@ def profile_batches(run, folder):
             yield batches
         finally:
             batches.finish()  # of a run that is stopped before
+            if 0 < batches.calls <= WARM_UP:
+                batches.tell([f"profile: none, the run has no batch behind the warm-up of {WARM_UP}"])
 
 
 class ProfiledBatches:
@@ -104,7 +106,11 @@ class ProfiledBatches:
         path = self.folder.path / "profile"
         found = sorted(path.glob("*/"), key=lambda folder: folder.stat().st_mtime)
         operators = read_operators(found[-1], self.device) if found else []
-        for line in format_operators(operators, self.calls - WARM_UP, seconds, path):
+        self.tell(format_operators(operators, self.calls - WARM_UP, seconds, path))
+
+    def tell(self, lines) -> None:
+        """Print lines and log them."""
+        for line in lines:
             tqdm.write(line)
             self.folder.log(line)
 

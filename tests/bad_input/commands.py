@@ -126,7 +126,10 @@ CASES = {
         "scripts/show_batch.py", ("--config", CLASSIFICATION, "--output", "x.xyz"), "x.xyz: the drawing is a PNG file"
     ),
     "show_batch: no rows": BadInput(
-        "scripts/show_batch.py", ("--rows", "0"), "--rows and --columns must be at least 1"
+        "scripts/show_batch.py", ("--rows", "0"), "--rows and --columns must be at least 1 and at most 32"
+    ),
+    "show_batch: a billion columns": BadInput(
+        "scripts/show_batch.py", ("--columns", str(10**9)), "--rows and --columns must be at least 1 and at most 32"
     ),
     "show_errors: another task": BadInput(
         "scripts/show_errors.py",
@@ -134,7 +137,10 @@ CASES = {
         "task: detection has no classes of whole images to confuse",
     ),
     "show_errors: no images": BadInput(
-        "scripts/show_errors.py", (*LOADED, "--count", "0"), "--count must be at least 1"
+        "scripts/show_errors.py", (*LOADED, "--count", "0"), "--count must be at least 1 and at most 1000"
+    ),
+    "show_errors: a billion images": BadInput(
+        "scripts/show_errors.py", (*LOADED, "--count", str(10**9)), "--count must be at least 1 and at most 1000"
     ),
     "demo data: below a file": BadInput(
         "scripts/make_demo_data.py", (f"{CLASSIFICATION}/digits",), f"{CLASSIFICATION}/digits: cannot be written: Not a"

@@ -1,5 +1,7 @@
 """scripts/show_errors.py: which images are the worst, and which classes are confused, of a network that is known."""
 
+import io
+
 import numpy as np
 import pytest
 from helpers import PROJECT, call_here, write_images
@@ -50,6 +52,16 @@ def test_drawings_say_what_they_show(metrics):
     assert [label.get_text() for label in axis.get_yticklabels()] == ["cat", "dog", "bird"]
     assert sorted(int(item.get_text()) for item in axis.texts) == [1, 1, 1, 1, 1, 2]
     assert text.texts[0].get_text().splitlines()[1] == "     2 of 4 'cat' taken for 'dog' (50.0%)"
+
+
+def test_names_are_drawn_as_they_are_and_cut():
+    names = ("$x^{$", "a_name_of_one_word_that_is_long", "b")
+    counts = np.array([[0, 1, 0], [0, 1, 0], [0, 0, 1]])
+    figure = draw_confusion(counts, names)
+    figure.savefig(io.BytesIO())  # between dollar signs matplotlib reads mathematics, and fails
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels == [r"\$x^{\$", "a_name_of_one_word_...", "b"]
+    assert describe_pairs(counts, names) == ["     1 of 1 '$x^{$' taken for 'a_name_of_one_word_...' (100.0%)"]
 
 
 def test_a_large_matrix_has_no_names_and_loses_no_pair():

@@ -137,14 +137,20 @@ def compile_here(device, case, settings, full) -> None:
 
     src.runtime.DEVICE_FILES[TARGETS[device]] = os.devnull  # the driver's file, where the device is looked for
     import src.architecture
+    import src.classification.task
     import src.training.setup
+    from src.classification.teacher import build_teacher
     from src.config import load_config, parse_override
+    from src.networks import create_network
     from src.ranks import Ranks
     from src.tasks import SCHEMAS, create_task
 
     if not full:
         shorten_network(src.architecture)
     src.training.setup.check_precision = lambda *_: None  # it would launch kernels
+    src.classification.task.load_teacher = lambda path, num_classes, class_names: build_teacher(
+        create_network("ghostnetv2_1x", num_classes, dropout=0.0)
+    )
     src.runtime.check_launcher = lambda: None  # MindSpore's simulation is told the number of processes in this way
     name, _, part = case.partition("-")
     overrides = [parse_override(text) for text in (f"train.batch_size={BATCH}", *settings)]
@@ -184,7 +190,9 @@ def build_columns(config) -> list:
 
     side = config.data.image_size if config.task == "detection" else SIDE
     images = np.zeros((BATCH, 3, side, side), np.float32)
-    if config.task == "classification":
+    if config.task == "classification" and config.augment.mixes:
+        truth = [np.zeros((BATCH, config.network.num_classes), np.float32)]
+    elif config.task == "classification":
         truth = [np.zeros(BATCH, np.int32)]
     elif config.task == "detection":
         count = config.data.max_boxes

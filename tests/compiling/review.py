@@ -23,13 +23,17 @@ OTHER_SETTINGS = (
     "network.dfc_down_sampling=max_pool",
     "network.dfc_gate=none",
 )
+FINE_TUNING = (  # with a teacher of random weights
+    *("classification", "train.freeze=stem", "optimizer.layer_decay=0.8", "network.drop_path=0.2"),
+    *("augment.mixup=0.2", "loss.name=binary_cross_entropy", "loss.teacher=any"),
+)
 
 
 def reviewed_cases(device) -> list:
     """List the cases of a device ('CPU', 'GPU' or 'Ascend'), each a name and settings."""
     cases = [(f"{task}-eval",) for task in TASKS]
     cases += [(task, f"precision.amp={level}") for level in LEVELS for task in TASKS]
-    cases += [WHOLE_STEP, *(("classification", setting) for setting in OTHER_SETTINGS)]
+    cases += [WHOLE_STEP, FINE_TUNING, *(("classification", setting) for setting in OTHER_SETTINGS)]
     if device == "Ascend":  # the CPU has no convolution in bfloat16; GPU wants mpirun and a second process for two
         cases += [(task, "precision.amp=bf16") for task in TASKS]
         cases.append(("classification", "train.sync_bn=true"))
@@ -41,7 +45,7 @@ def quick_cases(device) -> list:
     if device == "CPU":
         steps = [(task, "precision.amp=O2") for task in TASKS[1:]]
         return [*steps, WHOLE_STEP, ("classification", "precision.amp=O0"), *((f"{task}-eval",) for task in TASKS)]
-    return [("classification", "precision.amp=O2"), ("classification-eval",)]
+    return [("classification", "precision.amp=O2"), ("classification-eval",), FINE_TUNING]
 
 
 def describe(kernels, device) -> set:

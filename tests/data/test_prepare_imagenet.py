@@ -185,6 +185,13 @@ def test_hostile_tars_write_nothing_outside(name, place, folder):
     assert set(read_tree(folder)) == before
 
 
+def test_the_tar_of_the_other_split(folder):
+    assert_fails(prepare(folder, "--train", "val.tar", "--partial"), "val.tar: holds no tars of classes, such as n014")
+    result = prepare(folder, "--val", "train.tar", "--labels", "devkit.tar.gz", "--partial")
+    assert_fails(result, "train.tar: holds no images at its top")
+    assert not (folder / "out").exists()
+
+
 def test_other_tars(folder):
     write_train(folder / "train.tar", {"n99999999": {"a.JPEG": image_bytes(1)}})
     assert_fails(prepare_train(folder), "train.tar: n99999999.tar: is not named after a class of ImageNet-1k")

@@ -6,6 +6,7 @@ from helpers import copy_weights, normal, optimizer_of, randomise_, reference, s
 from mindspore import Parameter, Tensor, nn
 
 from src.classification.loss import ClassificationLoss
+from src.layers.sync_batch_norm import SyncBatchNorm2d, convert_batch_norm
 from src.networks import create_network
 from src.settings import OptimizerSettings
 from src.stages import stage_of
@@ -81,6 +82,16 @@ def test_the_stem_alone_and_stages_behind_it():
     (line,) = describe_frozen(network, "stem")
     total = 6_156_908 - (1000 - CLASSES) * 1281
     assert line == f"frozen: the stem, 464 parameters; trained: {total - 464:,}"
+
+
+def test_frozen_statistics_are_not_those_of_all_processes():
+    network = create_network("ghostnetv2_1x", CLASSES)
+    freeze(network, 2)
+    convert_batch_norm(network, 2)
+    cells = [cell for _, cell in network.cells_and_names() if isinstance(cell, (nn.BatchNorm2d, SyncBatchNorm2d))]
+    frozen = choose_frozen([cell.gamma.name for cell in cells], 2)
+    assert 0 < len(frozen) < len(cells)
+    assert {cell.gamma.name for cell in cells if isinstance(cell, nn.BatchNorm2d)} == frozen
 
 
 @pytest.mark.parametrize("name", ["adamw", "rmsprop", "sgd"])

@@ -2,6 +2,8 @@
 
 import io
 import re
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +11,8 @@ from helpers import PROJECT, call, reference, write_images
 from PIL import Image
 
 from src.errors import UserError
+from src.ranks import Ranks
+from src.training import profiling
 from src.training.profiling import check_profile, format_operators, read_operators
 from src.weights.mindspore_file import read_checkpoint
 
@@ -101,6 +105,17 @@ def test_at_most_ten_rows_and_none_without_times(tmp_path):
     assert read_operators(tmp_path, "CPU") == []
     (line,) = format_operators([], 1, 1.0, tmp_path)
     assert line.startswith("profile: the profiler has left no times of operators in ")
+
+
+def test_a_run_without_a_batch_to_profile_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(profiling, "feed_batches", lambda run: nullcontext(lambda: None))
+    train, history = SimpleNamespace(profile=3), SimpleNamespace(batch=0, batches_per_epoch=9)
+    run = SimpleNamespace(config=SimpleNamespace(train=train), ranks=Ranks(), history=history)
+    lines = []
+    with profiling.profile_batches(run, SimpleNamespace(path=tmp_path, log=lines.append)) as train_on_next:
+        train_on_next()
+        train_on_next()
+    assert lines == ["profile: none, the run has no batch behind the warm-up of 2"] and not list(tmp_path.iterdir())
 
 
 def test_devices_without_times_are_refused():
