@@ -52,8 +52,10 @@ def list_checkpoints(arguments) -> list:
         numbers = {path: re.fullmatch(r"epoch_(\d+)", path.stem) for path in Path(arguments.run).glob("epoch_*.ckpt")}
         paths = sorted((path for path, number in numbers.items() if number), key=lambda path: int(numbers[path][1]))
     if len(paths) < 2:
-        place = f"{arguments.run}: has " if arguments.run else ""
-        raise UserError(f"{place}{len(paths)} checkpoint{'s' * (len(paths) != 1)}, a mean needs at least two")
+        found = f"{len(paths)} checkpoint{'s' * (len(paths) != 1)}"
+        if arguments.run:
+            found = f"{arguments.run}: has {len(paths)} of epoch_N.ckpt, of which train.keep_best keeps the best"
+        raise UserError(f"{found}, a mean needs at least two")
     return paths
 
 

@@ -32,7 +32,7 @@ MOBILENETV2_STRIDES = list_strides(STEM_STRIDE, [row[-1] for row in MOBILENETV2_
 
 
 def stage_of(name):
-    """Find the stage, from 1 for stride 2 on, that a parameter's block belongs to; 0 for the stem, None for none."""
+    """Find the stage, from 1 for stride 2 on, that a backbone's parameter belongs to; 0 for the stem, None for none."""
     name = name.removeprefix(BACKBONE)
     if STEM.match(name):
         return 0
@@ -51,7 +51,8 @@ def choose_backbone(names) -> set:
 
 def number_layers(names) -> dict:
     """Give {name: number of its layer}, from 0 for the stem on; all heads have the last one."""
-    places = {name: _place(name.removeprefix(BACKBONE)) for name in names}
+    backbone = choose_backbone(names)  # a detector's head has blocks as well
+    places = {name: _place(name.removeprefix(BACKBONE)) if name in backbone else "head" for name in names}
     blocks = {place for place in places.values() if isinstance(place, tuple)}
     order = {"stem": 0, **{place: number for number, place in enumerate(sorted(blocks), 1)}}
     order["last convolution"], order["head"] = len(blocks), len(blocks) + 1

@@ -103,7 +103,7 @@ def spoil(folder):
     ("arguments", "message"),
     [
         (("run/epoch_2.ckpt",), "error: 1 checkpoint, a mean needs at least two\n"),
-        (("--run", "empty"), "error: empty: has 0 checkpoints, a mean needs at least two\n"),
+        (("--run", "empty"), "error: empty: has 0 of epoch_N.ckpt, of which train.keep_best keeps"),
         (("--run", "nowhere"), "error: nowhere: no such folder, --run takes that of a run\n"),
         (("--run", "run", "run/epoch_2.ckpt"), "error: either CHECKPOINT or --run is needed; "),
         ((), "error: either CHECKPOINT or --run is needed; "),

@@ -3,11 +3,21 @@
 import pytest
 from helpers import reference
 
+from src.detection.yolov3 import YOLOv3
 from src.networks import create_network
+from src.segmentation.deeplabv3 import DeepLabV3
 from src.settings import OptimizerSettings
 from src.stages import choose_backbone, number_layers, stage_of
-from src.training.finetuning import rate_factors
+from src.training.finetuning import choose_frozen, rate_factors
 from src.weights.names import TIMM_NAMES, to_pytorch_names
+
+
+def build_detector(backbone):
+    return YOLOv3(backbone, 3, 16)
+
+
+def build_segmenter(backbone):
+    return DeepLabV3(backbone, 3, 16, (2, 3), 16, 0.0)
 
 
 def names_of(name, **options):
@@ -54,6 +64,22 @@ def test_the_backbone_is_all_but_the_last_layer():
     assert choose_backbone(names) == {"backbone.conv_stem.weight"}
     layers = number_layers([*names, "backbone.blocks.0.ghost1.primary_conv.bn.gamma"])
     assert list(layers.values()) == [0, 2, 2, 1]
+
+
+@pytest.mark.parametrize(("name", "blocks"), [("ghostnetv2_1x", 16), ("mobilenetv2_1x", 17)])
+@pytest.mark.parametrize("build", [build_detector, build_segmenter])
+def test_all_behind_a_backbone_is_its_head(name, blocks, build):
+    """A detector's own blocks are no stages and no layers of the backbone."""
+    network = build(create_network(name, features_only=True))
+    names = {parameter.name for parameter in network.get_parameters()}
+    inside = {name for name in names if name.startswith("backbone.")}
+    assert len(names - inside) > 30
+    assert choose_frozen(names, 5) == choose_frozen(names, "backbone") == inside
+    assert choose_frozen(names, 2) < inside
+    layers = number_layers(names)
+    assert {layers[name] for name in inside} == set(range(blocks + 1))
+    assert {layers[name] for name in names - inside} == {blocks + 1}
+    assert rate_factors(names, OptimizerSettings(layer_decay=0.7, backbone_rate=0.1)).keys() == inside
 
 
 def test_both_factors_multiply():

@@ -31,7 +31,8 @@ def choose_frozen(names, freeze) -> set:
     if freeze == "backbone":
         return choose_backbone(names)
     last = 0 if freeze == "stem" else freeze
-    return {name for name in names if stage_of(name) is not None and stage_of(name) <= last}
+    stages = {name: stage_of(name) for name in choose_backbone(names)}  # a detector's head has blocks as well
+    return {name for name, stage in stages.items() if stage is not None and stage <= last}
 
 
 def describe_frozen(network, freeze) -> list:
