@@ -32,7 +32,7 @@ sys.path[:0] = [str(PROJECT), str(SCRIPTS)]
 from ablation_tables import Row, Trial, collect, conclude, describe, read_made, show_table, write_results
 
 from src.command_line import add_overrides
-from src.config import load_config, parse_override, read_text, read_yaml, to_plain
+from src.config import load_config, parse_override, read_text, read_yaml
 from src.console import Parser, run
 from src.errors import UserError, suggestion
 from src.fields import check
@@ -45,6 +45,7 @@ from src.tasks import SCHEMAS, create_task
 from src.training.progress import StopSignals
 from src.training.run_folder import AUTO, RunFolder
 from src.training.schedule import build_schedule
+from src.yaml_tree import to_plain
 
 TRAIN = PROJECT / "train.py"
 KEYS = ("config", "seeds", "settings", "rows")

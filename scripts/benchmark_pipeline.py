@@ -86,7 +86,7 @@ def timm_batches(config, paths, split, kind, options):
             ratio=augment.crop_ratio,
             hflip=augment.flip,
             color_jitter=augment.color_jitter,
-            auto_augment=augment.rand_augment,
+            auto_augment=augment.policy,
             re_prob=augment.erase_probability,
             re_mode=augment.erase_mode,
             interpolation=augment.interpolation or data.interpolation,

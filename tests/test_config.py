@@ -173,3 +173,17 @@ def test_choices_of_the_settings_are_those_of_the_tables():
     hints = get_type_hints(ScheduleSettings)
     assert get_args(hints["name"]) == tuple(SCHEDULES)
     assert get_args(get_type_hints(BackboneSettings)["name"]) == tuple(NETWORKS)
+
+
+def test_a_key_of_older_files_is_read_under_its_present_name(tmp_path):
+    (tmp_path / "old.yaml").write_text("augment:\n  rand_augment: v0\n")
+    (tmp_path / "new.yaml").write_text("base: old.yaml\naugment: {policy: trivial}\n")
+    former, both = ("augment.rand_augment", "original", "here"), tmp_path / "both.yaml"
+    assert load_config(tmp_path / "old.yaml", SCHEMAS).augment.policy == "v0"
+    assert load_config(tmp_path / "new.yaml", SCHEMAS).augment.policy == "trivial"
+    assert load_config(tmp_path / "new.yaml", SCHEMAS, [former]).augment.policy == "original"
+    later = [former, ("augment.policy", None, "here")]
+    assert load_config(tmp_path / "old.yaml", SCHEMAS, later).augment.policy is None
+    both.write_text("augment:\n  policy: v0\n  rand_augment: v0\n")
+    with pytest.raises(UserError, match=r"both.yaml:3: augment.rand_augment: is policy's former name; it has both$"):
+        load_config(both, SCHEMAS)

@@ -8,7 +8,7 @@ LAYERS = (
     ("errors", "files", "interrupt", "console", "ranks", "runtime", "fields"),
     ("layers",),
     ("architecture", "dfc_attention", "ghostnetv2", "mobilenetv2", "networks", "stages"),
-    ("config", "settings", "drawing"),
+    ("yaml_tree", "config", "settings", "drawing"),
     ("weights", "data"),
     ("export",),
     ("inference", "training"),

@@ -58,7 +58,7 @@ class AugmentSettings:
     """Random resized crop (share of the area, width over height), flips, policy, jitter, grey, blur, erasing.
 
     `flip`, horizontal, `vertical_flip`, `grayscale` and `gaussian_blur` are probabilities. `interpolation` of the
-    crop and of the policy; random draws bilinear or bicubic, null is data.interpolation. `rand_augment` is a policy
+    crop and of the policy; random draws bilinear or bicubic, null is data.interpolation. `policy` is one
     such as rand-m9-mstd0.5, original or trivial, see `policies.build_policy`; as in timm it excludes `color_jitter`.
     With `erase_probability` a rectangle of the normalised image is overwritten: normal noise
     (pixel), one normal colour (rand) or the mean colour (const). `mixup` and `cutmix` are the parameters of their beta
@@ -75,7 +75,7 @@ class AugmentSettings:
     grayscale: float = bounded(0.0, 0.0, 1.0)
     gaussian_blur: float = bounded(0.0, 0.0, 1.0)
     interpolation: Optional[Literal["bilinear", "bicubic", "random"]] = None
-    rand_augment: Optional[str] = None
+    policy: Optional[str] = None
     erase_probability: float = bounded(0.0, 0.0, 1.0)
     erase_mode: Literal["pixel", "rand", "const"] = "pixel"
     mixup: float = bounded(0.0, 0.0, 100.0)
@@ -91,13 +91,13 @@ class AugmentSettings:
         return self.mixup > 0 or self.cutmix > 0 or self.cutmix_minmax is not None
 
     def __post_init__(self):
-        if self.rand_augment is not None:
+        if self.policy is not None:
             try:
-                build_policy(self.rand_augment, None, "bilinear")
+                build_policy(self.policy, None, "bilinear")
             except UserError as error:
-                raise UserError(f"rand_augment: {error}") from None
+                raise UserError(f"policy: {error}") from None
             if self.color_jitter > 0:
-                raise UserError(f"color_jitter: must be 0 with rand_augment, not {self.color_jitter}")
+                raise UserError(f"color_jitter: must be 0 with a policy, not {self.color_jitter}")
         check_rising(self, "crop_scale", "crop_ratio")
         if self.cutmix_minmax is not None:
             check_rising(self, "cutmix_minmax")

@@ -126,7 +126,7 @@ class ClassificationTask:
             augment.grayscale,
             augment.gaussian_blur,
             interpolation,
-            augment.rand_augment and build_policy(augment.rand_augment, data.mean_colour, interpolation),
+            augment.policy and build_policy(augment.policy, data.mean_colour, interpolation),
         )
 
     def build_mixing(self):

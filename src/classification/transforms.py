@@ -46,7 +46,7 @@ class ClassificationAugmentation:
         color_jitter: brightness, contrast and saturation are scaled by 1 - x to 1 + x, in random order.
         grayscale, gaussian_blur: probability of the image in grey levels, and of one that is blurred.
         interpolation: of the crop, 'bilinear', 'bicubic', or 'random': either, drawn for each image.
-        rand_augment: from `build_policy`; None: none.
+        policy: from `build_policy`; None: none.
     """
 
     def __init__(
@@ -60,12 +60,12 @@ class ClassificationAugmentation:
         grayscale,
         gaussian_blur,
         interpolation,
-        rand_augment,
+        policy,
     ):
         self.size, self.interpolation = size, interpolation
         self.crop_scale, self.crop_ratio = crop_scale, crop_ratio
         self.flip, self.vertical_flip = flip, vertical_flip
-        self.color_jitter, self.rand_augment = color_jitter, rand_augment
+        self.color_jitter, self.policy = color_jitter, policy
         self.grayscale, self.gaussian_blur = grayscale, gaussian_blur
 
     def __call__(self, image, generator):
@@ -75,8 +75,8 @@ class ClassificationAugmentation:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         if self.vertical_flip > 0 and generator.random() < self.vertical_flip:
             image = image.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
-        if self.rand_augment is not None:
-            image = self.rand_augment(image, generator)
+        if self.policy is not None:
+            image = self.policy(image, generator)
         if self.color_jitter > 0:
             image = jitter(image, self.color_jitter, generator)
         if self.grayscale > 0 and generator.random() < self.grayscale:

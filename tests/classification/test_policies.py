@@ -1,4 +1,4 @@
-"""The setting `augment.rand_augment`: which policy a string means, and what is no policy."""
+"""The setting `augment.policy`: which policy a string means, and what is no policy."""
 
 import dataclasses
 
@@ -33,12 +33,12 @@ CONFIG = PROJECT / "configs" / "classification" / "digits.yaml"
 def test_the_name_chooses_the_policy(text, kind):
     policy = build_policy(text, GREY, "random")
     assert type(policy) is kind and (policy.fill, policy.interpolation) == (GREY, "random")
-    config = load_config(CONFIG, SCHEMAS, [("augment.rand_augment", text, "test")])
-    built = create_task(config).build_transform(training=True).rand_augment
+    config = load_config(CONFIG, SCHEMAS, [("augment.policy", text, "test")])
+    built = create_task(config).build_transform(training=True).policy
     assert type(built) is kind and (built.fill, built.interpolation) == (GREY, config.data.interpolation)
     if kind is AutoAugment:
         assert built.pairs is PAIRS[text.partition("-")[0]]
-    with pytest.raises(UserError, match=r"^color_jitter: must be 0 with rand_augment, not 0.4$"):
+    with pytest.raises(UserError, match=r"^color_jitter: must be 0 with a policy, not 0.4$"):
         dataclasses.replace(config.augment, color_jitter=0.4)
 
 
@@ -58,5 +58,5 @@ def test_the_name_chooses_the_policy(text, kind):
 )
 def test_a_wrong_policy_is_named(text, message):
     with pytest.raises(UserError) as error:
-        AugmentSettings(rand_augment=text)
-    assert str(error.value).startswith("rand_augment: ") and message in str(error.value)
+        AugmentSettings(policy=text)
+    assert str(error.value).startswith("policy: ") and message in str(error.value)

@@ -23,7 +23,7 @@ RECIPE = {
     "augment.crop_scale": [0.08, 1.0],
     "augment.flip": 0.5,
     "augment.interpolation": "random",
-    "augment.rand_augment": "rand-m9-mstd0.5",
+    "augment.policy": "rand-m9-mstd0.5",
     "augment.erase_probability": 0.5,
 }
 
@@ -206,17 +206,17 @@ def test_rand_augment_interpolates_like_the_crop(root):
         ({"augment__interpolation": None}, "bilinear"),  # data.interpolation of digits.yaml
     ):
         transform = create_task(configure(root, **settings)).build_transform(training=True)
-        assert (transform.interpolation, transform.rand_augment.interpolation) == (expected, expected)
-        assert transform.rand_augment.fill == (124, 116, 104)
-    plain = create_task(configure(root, augment__rand_augment=None))
-    assert plain.build_transform(training=True).rand_augment is None
+        assert (transform.interpolation, transform.policy.interpolation) == (expected, expected)
+        assert transform.policy.fill == (124, 116, 104)
+    plain = create_task(configure(root, augment__policy=None))
+    assert plain.build_transform(training=True).policy is None
 
 
 def test_settings_that_contradict_each_other():
-    with pytest.raises(UserError, match=r"^color_jitter: must be 0 with rand_augment, not 0.4$"):
-        AugmentSettings(rand_augment="rand-m9", color_jitter=0.4)
-    with pytest.raises(UserError, match=r"^rand_augment: 'rand-x1': part 'x1' is none of "):
-        AugmentSettings(rand_augment="rand-x1")
+    with pytest.raises(UserError, match=r"^color_jitter: must be 0 with a policy, not 0.4$"):
+        AugmentSettings(policy="rand-m9", color_jitter=0.4)
+    with pytest.raises(UserError, match=r"^policy: 'rand-x1': part 'x1' is none of "):
+        AugmentSettings(policy="rand-x1")
 
 
 class Seen(nn.Cell):

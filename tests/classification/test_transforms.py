@@ -15,11 +15,11 @@ def random_image(width, height):
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8))
 
 
-def augmentation(size, crop_ratio=1.0, interpolation="bilinear", rand_augment=None, **probabilities):
+def augmentation(size, crop_ratio=1.0, interpolation="bilinear", policy=None, **probabilities):
     """Of a crop of full area; what is not given is off."""
     plain = {"flip": 0.0, "vertical_flip": 0.0, "color_jitter": 0.0, "grayscale": 0.0, "gaussian_blur": 0.0}
     crop = {"crop_scale": (1.0, 1.0), "crop_ratio": (crop_ratio, crop_ratio), "interpolation": interpolation}
-    return ClassificationAugmentation(size, **crop, rand_augment=rand_augment, **{**plain, **probabilities})
+    return ClassificationAugmentation(size, **crop, policy=policy, **{**plain, **probabilities})
 
 
 SIZES = [(300, 200), (200, 301), (64, 64), (72, 72), (37, 500), (1000, 65), (71, 40), (9, 700), (601, 600)]
@@ -135,7 +135,7 @@ def test_the_order_is_timms(monkeypatch):
     for name in ("jitter", "blur"):
         monkeypatch.setattr(transforms, name, note(name))
     names = ("flip", "vertical_flip", "color_jitter", "grayscale", "gaussian_blur")
-    augment = augmentation(40, rand_augment=note("policy"), **dict.fromkeys(names, 1.0))
+    augment = augmentation(40, policy=note("policy"), **dict.fromkeys(names, 1.0))
     turned = image.transpose(Image.Transpose.ROTATE_180)
     result = augment(image, np.random.default_rng(0))
     assert result.tobytes() == grey(turned).tobytes()
@@ -178,7 +178,7 @@ def test_rand_augment_sees_the_flipped_crop_and_has_the_last_word():
         seen.append(crop)
         return Image.new("RGB", crop.size, "red")
 
-    transform = augmentation(40, flip=1.0, rand_augment=rand_augment)
+    transform = augmentation(40, flip=1.0, policy=rand_augment)
     assert transform(image, generator).getcolors() == [(1600, (255, 0, 0))]
     assert np.array_equal(np.asarray(seen[0]), np.asarray(image)[:, ::-1])
 

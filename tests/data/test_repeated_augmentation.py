@@ -12,7 +12,7 @@ from src.ranks import Ranks
 from src.tasks import SCHEMAS, create_task
 
 COPIES = 3
-AUGMENTATION = {"augment.rand_augment": "rand-m9-mstd0.5", "augment.erase_probability": 0.5}
+AUGMENTATION = {"augment.policy": "rand-m9-mstd0.5", "augment.erase_probability": 0.5}
 
 
 def load_task(name, **settings):
@@ -45,7 +45,7 @@ def test_copies_differ_and_an_epoch_stays_as_long(folder):
     assert len(first) == len(second) == dataset.batches == 8
     assert len(set(images_of(first + second))) == 48
     assert all(len(set(labels.tolist())) == 1 for _, labels in first)  # a batch is the copies of one image
-    plain = {"augment.rand_augment": None, "augment.erase_probability": 0.0, "augment.flip": 0.0}
+    plain = {"augment.policy": None, "augment.erase_probability": 0.0, "augment.flip": 0.0}
     crop = {"augment.crop_scale": [1.0, 1.0], "augment.crop_ratio": [1.0, 1.0]}
     same = read_epochs(classification(folder, **{**plain, **crop}).pipeline())[0]
     assert len(set(images_of(same))) == 8 and all(len(set(images_of([batch]))) == 1 for batch in same)
