@@ -119,7 +119,7 @@ class LossSettings:
     name: Literal["cross_entropy", "binary_cross_entropy"] = "cross_entropy"
     label_smoothing: float = bounded(0.1, 0.0, 0.99)
     class_weights: Union[Tuple[float, ...], Literal["balanced"], None] = bounded(None, 1e-6, 1e6, length=MAX_CLASSES)
-    teacher: Optional[str] = None
+    teacher: Optional[str] = changeable(None)
     teacher_weight: float = bounded(0.5, 0.0, 1.0)
     temperature: float = bounded(4.0, 0.1, 100.0)
 

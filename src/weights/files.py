@@ -12,7 +12,7 @@ from mindspore import Tensor
 from safetensors import SafetensorError
 
 from src.architecture import BLOCKS
-from src.errors import UserError
+from src.errors import UserError, suggestion
 from src.files import atomic_path, unwritable
 from src.stages import BACKBONE, CLASSIFIER
 from src.weights.comparison import compare, describe_lost, set_parameters
@@ -20,7 +20,7 @@ from src.weights.foreign import name_foreign
 from src.weights.identity import identify
 from src.weights.mindspore_file import drop_optimizer, read_checkpoint
 from src.weights.names import MINDCV, MINDSPORE, PYTORCH, from_mindcv, from_pytorch, recognise_names
-from src.weights.published import find_weights
+from src.weights.published import find_weights, read_published
 from src.weights.safetensors_file import is_safetensors, read_safetensors
 from src.weights.torch_file import read_torch_file
 from src.weights.unpickler import UnreadableFileError, UnsafePickleError
@@ -131,7 +131,8 @@ def read_weights(path, prefer="ema") -> WeightsFile:
     """
     path = find_weights(path)
     if not path.is_file():
-        raise UserError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}, expected a weights file")
+        name = "" if path.suffix else suggestion(path, read_published())
+        raise UserError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}, expected a weights file{name}")
     try:
         with open(path, "rb") as file:
             head = file.read(512)
