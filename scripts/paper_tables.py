@@ -8,6 +8,7 @@ from typing import NamedTuple, Optional
 ABSTRACT = "Tang et al., NeurIPS 2022, abstract"
 RESULTS = "Tang et al., NeurIPS 2022, table 1"
 GHOSTNET = "authors' code, ghostnet_pytorch/readme.md"
+GHOSTNET_PAPER = "Han et al., CVPR 2020, as Papers with Code lists its results"
 COORDINATE = "README of the coordinate attention authors' code"
 
 
@@ -46,10 +47,10 @@ TABLES = {
     "sizes": (
         "Sizes (figure 1)",
         (
-            Row("GhostNet V1 0.5x", V1.name, {"width": 0.5}, family=V1.family),
+            Row("GhostNet V1 0.5x", V1.name, {"width": 0.5}, 66.2, GHOSTNET_PAPER),
             V1,
             Row("GhostNet V1 1.1x", "ghostnet_1_1x", accuracy=74.5, source=ABSTRACT, family=V1.family),
-            Row("GhostNet V1 1.3x", "ghostnet_1_3x", family=V1.family),
+            Row("GhostNet V1 1.3x", "ghostnet_1_3x", {}, 75.7, GHOSTNET_PAPER, V1.family),
             Row("GhostNet V1 1.4x", "ghostnet_1_4x", family=V1.family),
             Row("GhostNet V1 1.7x", "ghostnet_1_7x", family=V1.family),
             Row("GhostNetV2 0.5x", V2.name, {"width": 0.5}, family=V2.family),
