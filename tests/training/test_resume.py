@@ -4,6 +4,7 @@ With a tiny network all that a training step can have is on at once; the real ne
 """
 
 import csv
+import importlib.util
 import json
 import os
 import signal
@@ -35,6 +36,7 @@ SETTINGS = [
     "schedule.noise=[0.4,0.9]",
     "schedule.warmup_epochs=1",
 ]
+HAS_TENSORBOARD = importlib.util.find_spec("tensorboardX") is not None
 RECIPES = {
     "rmsprop": [
         "optimizer.name=rmsprop",
@@ -55,7 +57,7 @@ RECIPES = {
         "train.repeated_augmentation=2",
         "train.best_metric=loss",
         "train.patience=100",
-        "train.summary=true",
+        *["train.summary=true"] * HAS_TENSORBOARD,
         "train.profile=2",
         "precision.loss_scaling=dynamic",
         "augment.policy=v0",
