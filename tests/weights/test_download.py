@@ -229,8 +229,16 @@ def test_a_folder_that_cannot_be_written(server, path, monkeypatch):
     assert server.requests == []
 
 
-def test_two_at_once_fetch_it_once(server, path):
-    errors = []
+def test_several_at_once_fetch_it_once(server, path, monkeypatch):
+    """All have found no file before the first one may begin."""
+    errors, identify, looked = [], module._identify, threading.Semaphore(0)
+
+    def look(path):
+        found = identify(path)
+        looked.release()
+        return found
+
+    monkeypatch.setattr(module, "_identify", look)
 
     def fetch():
         try:
@@ -239,8 +247,12 @@ def test_two_at_once_fetch_it_once(server, path):
             errors.append(error)
 
     threads = [threading.Thread(target=fetch) for _ in range(4)]
-    for thread in threads:
-        thread.start()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with module._locked(path.with_name(path.name + module.LOCK)):
+        for thread in threads:
+            thread.start()
+        for _ in threads:
+            assert looked.acquire(timeout=30)
     for thread in threads:
         thread.join()
     assert errors == [] and path.read_bytes() == CONTENT and files(path) == ["a.ckpt"]
