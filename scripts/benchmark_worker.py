@@ -90,7 +90,8 @@ def infer_litert(options, ending="tflite"):
     def run():
         interpreter.set_tensor(image, x)
         interpreter.invoke()
-        return interpreter.get_tensor(output)
+        values = interpreter.get_tensor(output)
+        return values.transpose(0, 3, 1, 2) if values.ndim == 4 else values  # maps (N, H, W, C) -> (N, C, H, W)
 
     return run
 
