@@ -3,8 +3,10 @@
 import argparse
 import errno
 import io
+import logging
 import os
 import sys
+from contextlib import contextmanager
 
 from src.errors import UserError, find_message
 from src.interrupt import INTERRUPTED, ExitOnInterrupt
@@ -70,3 +72,14 @@ def _close_output() -> None:
 def _fail(error: UserError) -> None:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(2)
+
+
+@contextmanager
+def quiet_logging(level=logging.CRITICAL):
+    """Keep away what libraries log in Python, up to a level, while a `with` block lasts."""
+    before = logging.root.manager.disable
+    logging.disable(level)
+    try:
+        yield
+    finally:
+        logging.disable(before)

@@ -24,10 +24,8 @@ def smooth_labels(targets, classes, label_smoothing):
     return ops.one_hot(targets, classes, on, off)
 
 
-class CrossEntropy(nn.Cell):
-    """Cross-entropy: logits float32 (N, classes), targets -> scalar.
-
-    With weights, the mean over labels is a weighted one and that over other targets is not, as in PyTorch.
+class Criterion(nn.Cell):
+    """What the losses have in common: logits float32 (N, classes), targets -> scalar.
 
     Args:
         label_smoothing: share of the target that is spread evenly over all classes.
@@ -38,6 +36,10 @@ class CrossEntropy(nn.Cell):
         super().__init__(auto_prefix=False)
         self.label_smoothing = label_smoothing
         self.class_weights = to_tensor(class_weights)
+
+
+class CrossEntropy(Criterion):
+    """Cross-entropy; the mean over labels is weighted if classes are, that over targets is not, as in PyTorch."""
 
     def construct(self, logits, targets):
         smooth = smooth_labels(targets, logits.shape[1], self.label_smoothing)
@@ -50,16 +52,8 @@ class CrossEntropy(nn.Cell):
         return -likelihoods.sum() / ops.gather(self.class_weights, targets, 0).sum()
 
 
-class BinaryCrossEntropy(nn.Cell):
-    """A sigmoid and cross-entropy for each class, their mean: logits float32 (N, classes), targets -> scalar.
-
-    As timm's `BinaryCrossEntropy`; the arguments are those of `CrossEntropy`.
-    """
-
-    def __init__(self, label_smoothing, class_weights):
-        super().__init__(auto_prefix=False)
-        self.label_smoothing = label_smoothing
-        self.class_weights = to_tensor(class_weights)
+class BinaryCrossEntropy(Criterion):
+    """A sigmoid and cross-entropy for each class, their mean, as timm's `BinaryCrossEntropy`."""
 
     def construct(self, logits, targets):
         smooth = smooth_labels(targets, logits.shape[1], self.label_smoothing)
@@ -79,7 +73,7 @@ class ClassificationLoss(nn.Cell):
 
     Args:
         network: images -> logits (N, classes).
-        label_smoothing, class_weights: see `CrossEntropy`.
+        label_smoothing, class_weights: see `Criterion`.
         name: of `CRITERIA`.
     """
 

@@ -1,12 +1,13 @@
 """Post-training quantization of an ONNX file to int8, by the package onnxruntime."""
 
 import logging
-from contextlib import contextmanager
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+from src.console import quiet_logging
 
 WEIGHTED = ("Conv", "Gemm", "MatMul")
 
@@ -44,7 +45,7 @@ def quantize(path, batches) -> None:
     resize_all_axes(graph)
     onnx.save(model, str(path))
     first = [node.name for node in graph.node if image in node.input]
-    with _without_advice():
+    with quiet_logging(logging.WARNING):  # advice to optimise the graph first, which folds what is folded
         quantize_static(
             str(path),
             str(path),
@@ -103,14 +104,3 @@ def nodes_behind_weights(graph) -> list:
         else:
             names.append(node.name)
     return names
-
-
-@contextmanager
-def _without_advice():
-    """Keep away what onnxruntime logs in Python: advice to optimise the graph first, which folds what is folded."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)

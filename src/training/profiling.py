@@ -11,7 +11,6 @@ from contextlib import contextmanager
 import mindspore
 from mindspore import profiler
 from mindspore.profiler import ProfilerActivity
-from tqdm import tqdm
 
 from src.errors import UserError
 from src.files import make_folder
@@ -62,7 +61,7 @@ def profile_batches(run, folder):
         finally:
             batches.finish()  # of a run that is stopped before
             if 0 < batches.calls <= WARM_UP:
-                batches.tell([f"profile: none, the run has no batch behind the warm-up of {WARM_UP}"])
+                folder.tell(f"profile: none, the run has no batch behind the warm-up of {WARM_UP}")
 
 
 class ProfiledBatches:
@@ -106,13 +105,8 @@ class ProfiledBatches:
         path = self.folder.path / "profile"
         found = sorted(path.glob("*/"), key=lambda folder: folder.stat().st_mtime)
         operators = read_operators(found[-1], self.device) if found else []
-        self.tell(format_operators(operators, self.calls - WARM_UP, seconds, path))
-
-    def tell(self, lines) -> None:
-        """Print lines and log them."""
-        for line in lines:
-            tqdm.write(line)
-            self.folder.log(line)
+        for line in format_operators(operators, self.calls - WARM_UP, seconds, path):
+            self.folder.tell(line)
 
 
 def read_operators(folder, device: str) -> list:

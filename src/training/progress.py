@@ -139,8 +139,7 @@ class Progress:
         if self.speed():
             values["images_per_second"] = self.speed()
         message += "".join(f"  {name} {value:.4g}" for name, value in values.items())
-        tqdm.write(message)
-        self.folder.log(message)
+        self.folder.tell(message)
         self.summary.write_scalars("batch", values)
 
     def row(self) -> dict:

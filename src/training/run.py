@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-from tqdm import tqdm
 
 from src.inference.finite import FiniteNetwork
 from src.training.profiling import profile_batches
@@ -53,7 +52,7 @@ def train(run, folder, val_data) -> bool:
                 run.state.save(folder.last)
                 write_reports(run, folder, is_best)
     if is_over(run) and history.epoch < run.epochs and run.ranks.is_main:
-        tell(folder, f"no better {run.metric} in {run.config.train.patience} evaluations in a row: the run ends")
+        folder.tell(f"no better {run.metric} in {run.config.train.patience} evaluations in a row: the run ends")
     return is_over(run)
 
 
@@ -172,12 +171,6 @@ def write_reports(run, folder, is_best) -> None:
     history = run.history
     folder.remove_others([epoch for _, epoch in history.kept] if run.config.train.keep_best > 1 else [])
     message = format_row(history.rows[-1], run.epochs) + (" (best)" if is_best else "")
-    tell(folder, message)
+    folder.tell(message)
     folder.write_metrics(history.rows)
     folder.draw_curves(history.rows, run.metric)
-
-
-def tell(folder, message) -> None:
-    """Print a line and log it."""
-    tqdm.write(message)
-    folder.log(message)

@@ -7,6 +7,7 @@ import weakref
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from tqdm import tqdm
 
 from src.errors import UserError
 from src.files import TEMPORARY, atomic_path, make_folder, write_text
@@ -115,6 +116,11 @@ class RunFolder:
                 file.write(message + "\n")
         except OSError as error:
             raise UserError(f"{self.log_file}: cannot be written: {error.strerror}") from None
+
+    def tell(self, message: str) -> None:
+        """Print a line, also beside a progress bar, and append it to the log."""
+        tqdm.write(message)
+        self.log(message)
 
     def write_metrics(self, rows) -> None:
         """Write `metrics.csv`, one row a dict; a column for every key that any row has."""

@@ -1,7 +1,5 @@
 """Weights files: reading those of any kind, loading them strictly into a network, and writing our own."""
 
-import logging
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +10,7 @@ from mindspore import Tensor
 from safetensors import SafetensorError
 
 from src.architecture import BLOCKS
+from src.console import quiet_logging
 from src.errors import UserError, suggestion
 from src.files import atomic_path, unwritable
 from src.stages import BACKBONE, CLASSIFIER
@@ -99,22 +98,11 @@ def write_weights(weights, path, notes=None) -> None:
                 safetensors.numpy.save_file(arrays, temporary)
             else:
                 entries = [{"name": name, "data": Tensor(np.array(value))} for name, value in weights.items()]
-                with quiet_logging():
+                with quiet_logging():  # MindSpore logs what it also raises
                     mindspore.save_checkpoint(entries, str(temporary), append_dict={"origin": ORIGIN, **(notes or {})})
                 temporary.chmod(0o644)  # MindSpore makes it read-only
         except (RuntimeError, SafetensorError) as error:  # the libraries', whatever the system's was
             raise unwritable(path, error.__context__ or error) from None
-
-
-@contextmanager
-def quiet_logging():
-    """Keep MindSpore's log of what it also raises away."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logging.disable(before)
 
 
 def read_weights(path, prefer="ema") -> WeightsFile:

@@ -2,25 +2,15 @@
 
 import math
 
-import mindspore
 import pytest
-from training.tiny_run import TinyFolder, losses_in, tiny_run
+from training.tiny_run import losses_in, tiny_run
 
 from src.errors import UserError
 from src.training.run import train
 
 NAN = math.nan
 
-
-@pytest.fixture(autouse=True)
-def pynative():
-    """Nothing to compile."""
-    mindspore.set_context(mode=mindspore.PYNATIVE_MODE)
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return TinyFolder(tmp_path / "run")
+pytestmark = pytest.mark.usefixtures("pynative")
 
 
 def test_the_lowest_loss_may_be_the_best(folder):

@@ -112,7 +112,7 @@ def test_a_run_without_a_batch_to_profile_says_so(tmp_path, monkeypatch):
     train, history = SimpleNamespace(profile=3), SimpleNamespace(batch=0, batches_per_epoch=9)
     run = SimpleNamespace(config=SimpleNamespace(train=train), ranks=Ranks(), history=history)
     lines = []
-    with profiling.profile_batches(run, SimpleNamespace(path=tmp_path, log=lines.append)) as train_on_next:
+    with profiling.profile_batches(run, SimpleNamespace(path=tmp_path, tell=lines.append)) as train_on_next:
         train_on_next()
         train_on_next()
     assert lines == ["profile: none, the run has no batch behind the warm-up of 2"] and not list(tmp_path.iterdir())

@@ -23,16 +23,7 @@ from src.weights.files import read_checkpoint
 
 NAN, INF = math.nan, math.inf
 
-
-@pytest.fixture(autouse=True)
-def pynative():
-    """Nothing to compile."""
-    mindspore.set_context(mode=mindspore.PYNATIVE_MODE)
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return TinyFolder(tmp_path / "run")
+pytestmark = pytest.mark.usefixtures("pynative")
 
 
 def progress_in(path):
