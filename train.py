@@ -6,14 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from src.command_line import (
-    DEFAULT_CONFIG,
-    add_overrides,
-    add_preference,
-    build_parser,
-    read_config,
-    start_runtime,
-)
+from src.command_line import DEFAULT_CONFIG, add_overrides, add_preference, build_parser, read_config, start_runtime
 from src.config import check_same_settings, dump_config, load_config
 from src.console import run
 from src.errors import UserError
@@ -57,13 +50,16 @@ def choose_folder(arguments):
 def main():
     arguments = parse_arguments()
     folder, checkpoint = choose_folder(arguments)
-    config = read_config(arguments)
+    warnings = []
+    config = read_config(arguments, warnings=warnings)
     runtime = start_runtime(config, training=True)
     train_data = create_task(config).build_dataset("train", runtime.ranks)
     config = with_class_names(config, train_data.class_names)
     task = create_task(config)
     val_data = task.build_dataset("val", runtime.ranks)
     messages = [*train_data.notes, *val_data.notes]
+    if not checkpoint:  # a run that goes on has said so before, and its own file has every setting
+        messages += warnings
     network = task.build_network()
     start = config.train.pre_trained
     if start and not checkpoint:  # a run that goes on has weights of its own

@@ -151,7 +151,7 @@ def build_trials(base, seeds, rows, arguments) -> list:
     """Build the runs of rows, seeds outermost: wherever it is stopped, all rows have had about as many seeds.
 
     Raises:
-        UserError: if settings are wrong, or the same in two rows.
+        UserError: if settings are wrong, the same in two rows, or of different metrics.
     """
     added = [("data.path", arguments.data_url, "--data_url")] if arguments.data_url else []
     added += [parse_override(item) for item in arguments.overrides]
@@ -165,6 +165,9 @@ def build_trials(base, seeds, rows, arguments) -> list:
                 raise UserError(f"{arguments.file}: the rows {equal[0]!r} and {row.name!r} have the same settings")
             folder = RunFolder(arguments.output_dir / f"{row.slug}-seed{seed}")
             trials.append(Trial(row, seed, config, overrides, folder))
+            if trials[-1].metric != trials[0].metric:
+                names = f"{trials[0].row.name!r} and {row.name!r}"
+                raise UserError(f"{arguments.file}: the rows {names} cannot be compared: train.best_metric differs")
     return trials
 
 
@@ -275,13 +278,13 @@ def main():
     sizes = {trial.row.name: measure(trial.config) for trial in trials[: len(shown)]}
     failures = {}
     if not arguments.report:
-        todo = [trial for trial in trials if trial.row in chosen and len(trial.read_epochs()) < trial.epochs]
+        todo = [trial for trial in trials if trial.row in chosen and not trial.is_whole(trial.read_epochs())]
         for trial in {trial.row.name: trial for trial in todo}.values():
             check_data(trial.config)
         make_folder(arguments.output_dir)
         failures = train_all(base, todo, arguments.jobs)
     entries = collect(trials, sizes, failures, arguments.metric)
-    lines = [describe(trials, arguments.metric), conclude(entries), "", *show_table(entries)]
+    lines = [describe(trials, arguments.metric), conclude(entries), "", *show_table(entries, trials[0].metric[1])]
     text = "\n".join(lines) + "\n"
     print(text, end="")
     write_results(arguments.output_dir, text, entries)

@@ -18,8 +18,10 @@ from src.errors import UserError
 from src.files import write_csv, write_text
 from src.settings import with_class_names
 from src.tasks import SCHEMAS, create_task
+from src.training.run import has_stalled
 from src.training.run_folder import AUTO, RunFolder, find_run
 from src.training.schedule import total_epochs
+from src.training.setup import choose_metric
 
 CONFIDENCE = 0.95
 LARGEST_QUANTILE = 100.0  # above that of one degree of freedom, 12.7
@@ -57,13 +59,13 @@ class Trial:
 
     @property
     def epochs(self) -> int:
-        """Epochs of the whole run."""
+        """Epochs of the whole run, if `train.patience` does not end it before."""
         return total_epochs(self.config.schedule, self.config.train.epochs)
 
     @property
-    def metric(self) -> str:
-        """Name of the metric that counts."""
-        return create_task(self.config).best_metric
+    def metric(self) -> Tuple[str, int]:
+        """Name of the metric that counts, and its direction, see `choose_metric`."""
+        return choose_metric(create_task(self.config), self.config.train.best_metric)
 
     def read_epochs(self) -> list:
         """Read `metrics.csv`: a dict of texts for each epoch that is done.
@@ -71,17 +73,23 @@ class Trial:
         Raises:
             UserError: if it is damaged.
         """
-        path = self.folder.metrics
+        path, metric = self.folder.metrics, self.metric[0]
         rows = list(csv.DictReader(io.StringIO(read_text(path)))) if path.exists() else []
         for number, row in enumerate(rows, 1):
             try:
                 is_right = int(row["epoch"]) == number
-                float(row.get(self.metric) or "nan")  # not every epoch need have an evaluation
+                float(row.get(metric) or "nan")  # not every epoch need have an evaluation
             except (KeyError, TypeError, ValueError):
                 is_right = False
             if not is_right:
-                raise UserError(f"{path}:{number + 1}: is not epoch {number} with a number for {self.metric}")
+                raise UserError(f"{path}:{number + 1}: is not epoch {number} with a number for {metric}")
         return rows
+
+    def is_whole(self, rows) -> bool:
+        """Whether the rows of `read_epochs` are those of a run that has ended."""
+        metric, direction = self.metric
+        values = [float(row[metric]) for row in rows if row.get(metric)]
+        return len(rows) >= self.epochs or has_stalled(values, direction, self.config.train.patience)
 
 
 @dataclass(frozen=True)
@@ -150,20 +158,20 @@ def read_made(trial, is_report):
     return made
 
 
-def find_outcome(rows, epochs, metric, choice) -> Outcome:
+def find_outcome(trial, rows, choice) -> Outcome:
     """Find what a run has come to.
 
     Args:
-        rows: from `Trial.read_epochs`.
-        epochs: that a whole run has.
-        metric: column of the metric.
+        trial: `Trial`.
+        rows: from its `read_epochs`.
         choice: 'last' or 'best' epoch.
     """
-    if len(rows) < epochs:
-        return Outcome(None, f"{len(rows)} of {epochs} epochs" if rows else "-")
+    if not trial.is_whole(rows):
+        return Outcome(None, f"{len(rows)} of {trial.epochs} epochs" if rows else "-")
+    metric, direction = trial.metric
     values = [float(row.get(metric) or "nan") for row in rows]
     finite = [value for value in values if math.isfinite(value)]
-    value = max(finite, default=math.nan) if choice == "best" else values[-1]
+    value = max(finite, key=lambda number: direction * number, default=math.nan) if choice == "best" else values[-1]
     return Outcome(value) if math.isfinite(value) else Outcome(None, "not a number")
 
 
@@ -178,7 +186,7 @@ def collect(trials, sizes, failures, choice) -> list:
     """
     outcomes = {name: {} for name in sizes}
     for trial in trials:
-        outcome = find_outcome(trial.read_epochs(), trial.epochs, trial.metric, choice)
+        outcome = find_outcome(trial, trial.read_epochs(), choice)
         has_failed = (trial.row.name, trial.seed) in failures
         outcomes[trial.row.name][trial.seed] = Outcome(None, "failed") if has_failed else outcome
     return [Entry(name, *size, outcomes[name]) for name, size in sizes.items()]
@@ -227,12 +235,12 @@ def describe(trials, choice) -> str:
     """Say what the numbers are."""
     made = [read_made(trial, is_report=True) for trial in trials]
     data = {config.data.path for config in filter(None, made)} or {trials[0].config.data.path}
-    metrics, epochs, seeds = (
-        dict.fromkeys(str(getattr(trial, name)) for trial in trials) for name in ("metric", "epochs", "seed")
-    )
+    epochs, seeds = (dict.fromkeys(str(getattr(trial, name)) for trial in trials) for name in ("epochs", "seed"))
+    metric, direction = trials[0].metric
+    most = "at most " if any(trial.config.train.patience for trial in trials) else ""
     return (
-        f"{' or '.join(metrics)} in %, of the {choice} of {' or '.join(epochs)} "
-        f"epochs; data: {', '.join(sorted(data))}; seeds: {', '.join(seeds)}. Differences are to "
+        f"{metric}{' in %' if direction > 0 else ', the lower the better'}, of the {choice} of {most}"
+        f"{' or '.join(epochs)} epochs; data: {', '.join(sorted(data))}; seeds: {', '.join(seeds)}. Differences are to "
         f"{trials[0].row.name}, between runs of equal seed, and their intervals are of Student's t, each for itself."
     )
 
@@ -248,27 +256,28 @@ def conclude(entries) -> str:
     return "These data do not separate the rows: an interval needs two seeds in common with the first row."
 
 
-def show_table(entries):
-    """Yield the lines of a Markdown table; metrics, which are shares, in percent."""
+def show_table(entries, direction):
+    """Yield the lines of a Markdown table; metrics in percent, as all that are best at their highest are shares."""
+    scale = 100 if direction > 0 else 1
     heads = ["row", "parameters", "multiply-adds", *(f"seed {seed}" for seed in entries[0].outcomes)]
     heads += ["mean", "standard deviation", "difference", f"{CONFIDENCE:.0%} interval", "excludes zero"]
     yield f"| {' | '.join(heads)} |"
     yield "| --- " * len(heads) + "|"
     for entry, comparison in zip(entries, compare_all(entries)):
         cells = [entry.name.replace("|", "/"), f"{entry.parameters:,}", f"{entry.multiply_adds / 1e6:.1f} M"]
-        cells += [outcome.state or f"{100 * outcome.value:.2f}" for outcome in entry.outcomes.values()]
-        cells += ["" if value is None else f"{100 * value:.2f}" for value in summarise(entry.values)]
-        yield f"| {' | '.join([*cells, *compared_cells(comparison)])} |"
+        cells += [outcome.state or f"{scale * outcome.value:.2f}" for outcome in entry.outcomes.values()]
+        cells += ["" if value is None else f"{scale * value:.2f}" for value in summarise(entry.values)]
+        yield f"| {' | '.join([*cells, *compared_cells(comparison, scale)])} |"
 
 
-def compared_cells(comparison) -> list:
-    """Give the last three cells of a line."""
+def compared_cells(comparison, scale) -> list:
+    """Give the last three cells of a line, differences times `scale`."""
     if comparison is None:
         return ["", "", ""]
-    difference = f"{100 * comparison.difference:+.2f}"
+    difference = f"{scale * comparison.difference:+.2f}"
     if comparison.low is None:
         return [difference, "", ""]
-    interval = f"{100 * comparison.low:+.2f} to {100 * comparison.high:+.2f}"
+    interval = f"{scale * comparison.low:+.2f} to {scale * comparison.high:+.2f}"
     return [difference, interval, "yes" if comparison.excludes_zero else "no"]
 
 

@@ -22,8 +22,9 @@ sys.path[:0] = [str(SCRIPTS.parent), str(SCRIPTS)]
 # without what `src` sets for MindSpore and Pillow, so that the others run as they do by themselves
 ENVIRONMENT = dict(os.environ)
 
-from benchmark_tables import FILES, PIPELINES, RUNTIMES, show_network, show_pipelines
+from benchmark_tables import FILES, PIPELINES, PLAIN, RUNTIMES, show_network, show_pipelines
 
+from src.architecture import VARIANTS
 from src.command_line import DEFAULT_CONFIG
 from src.console import Parser, run
 from src.errors import UserError
@@ -141,11 +142,18 @@ def choose_runtimes(arguments, network):
         lacking = missing(row[3])
         if lacking:
             notes.append(f"not measured: {row[4]} (not installed: {', '.join(lacking)})")
-        elif "timm" in row[3] and (network not in TIMM_NAMES or arguments.task != "classification"):
+        elif "timm" in row[3] and not has_timm(row[0], network, arguments.task):
             notes.append(f"not measured: {row[4]} (timm has no {network} for {arguments.task})")
         else:
             chosen.append(row)
     return chosen, notes
+
+
+def has_timm(key, network, task) -> bool:
+    """Whether there is a network of timm's for a runtime: a classifier, or the backbone of another task's."""
+    if key in PLAIN:
+        return task != "classification" and network in TIMM_NAMES and network in VARIANTS
+    return task == "classification" and network in TIMM_NAMES
 
 
 def benchmark_network(arguments, network, kind, folder):
@@ -159,9 +167,12 @@ def benchmark_network(arguments, network, kind, folder):
     formats = sorted({FORMATS[key] for key in keys & FORMATS.keys()})
     types = sorted({TYPES.get(key, "float32") for key in keys})
     common.update(batches=arguments.batch_sizes, formats=formats, types=types, open_batch="onnx_any" in keys)
+    common["plain"] = [FILES[key].removeprefix("{batch}.") for key in PLAIN if key in keys]
     facts = call("prepare", "mindspore", common)
     if "failed" not in facts and keys & {"timm_onnx", "timm_onnx_any", "openvino"} and kind == "infer":
         facts.update(call("prepare", "timm", common))
+    if "failed" not in facts and common["plain"]:
+        facts.update(call("prepare", "plain", common))
     if "failed" in facts:
         raise UserError(f"{network}: {facts['failed']}")
     rows = {row[0]: {} for row in runtimes}
@@ -198,6 +209,7 @@ def benchmark_pipelines(arguments):
             continue
         speeds = sorted(outcome["images_per_second"] for outcome in outcomes)
         rows[name] = {"images_per_second": speeds, "median": statistics.median(speeds)}
+        notes += [note for note in outcomes[-1]["notes"] if note not in notes]
     return rows, notes
 
 

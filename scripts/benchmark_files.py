@@ -156,6 +156,20 @@ def draw_calibration(network):
     return generator.standard_normal((CALIBRATION_IMAGES, 3, *network.input_size)).astype(np.float32)
 
 
+def prepare_plain(options):
+    """Plain ONNX files of a detector or segmenter, by both of PyTorch's exporters."""
+    start_mindspore(options)
+    torch = start_torch(options)
+    from benchmark_torch import build_torch
+
+    model = build_torch(options["task"], options["network"], build_mindspore(options))
+    for batch in options["batches"]:
+        example = torch.zeros(batch, 3, options["image_size"], options["image_size"])
+        for name in options["plain"]:
+            torch.onnx.export(model, (example,), str(file_of(options, f"{batch}.{name}")), dynamo="dynamo" in name)
+    return {}
+
+
 def prepare_timm(options):
     """timm's own ONNX files, by PyTorch's exporter."""
     torch = start_torch(options)

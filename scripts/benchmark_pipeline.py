@@ -1,4 +1,7 @@
-"""Input pipelines of scripts/benchmark.py: this project's and timm's on the same images, with the same settings."""
+"""Input pipelines of scripts/benchmark.py: this project's and timm's on the same images, with the same settings.
+
+What one of them does not do is left out and named, see `describe_left_out`.
+"""
 
 import time
 from dataclasses import replace
@@ -10,7 +13,7 @@ WARM_UP = 0.2  # share of the batches that are not timed: workers start, queues 
 
 
 def measure_pipeline(name, options) -> dict:
-    """Images per second of one pass over the images.
+    """{'images_per_second': of one pass over the images, 'notes': lines on what was left out}.
 
     Args:
         name: 'train' or 'val', a colon, and one of 'threads', 'processes', 'mindspore' (val only) and 'timm'.
@@ -35,7 +38,25 @@ def measure_pipeline(name, options) -> dict:
             start = time.perf_counter()
         elif index > skipped:
             count += len(images)
-    return {"images_per_second": count / (time.perf_counter() - start)}
+    speed = count / (time.perf_counter() - start)
+    return {"images_per_second": speed, "notes": describe_left_out(config) if split == "train" else []}
+
+
+def describe_left_out(config) -> list:
+    """Lines on settings of the augmentation that a pipeline goes without."""
+    notes, augment = [], config.augment
+    if augment.policy and not has_policy(augment.policy):
+        notes.append(f"left out of timm's pipeline, which does not have it: augment.policy={augment.policy}")
+    if augment.mixes:
+        notes.append("left out of all pipelines: mixup and CutMix, which mix whole batches")
+    return notes
+
+
+def has_policy(text) -> bool:
+    """Whether timm has a policy of this project."""
+    from src.classification.trivial_augment import NAME
+
+    return text != NAME
 
 
 def own_batches(config, paths, split, kind, options):
@@ -76,23 +97,32 @@ def timm_batches(config, paths, split, kind, options):
             with Image.open(paths[index]) as image:
                 return self.transform(image.convert("RGB")), 0
 
-    data, augment = config.data, config.augment
+    data = config.data
     shared = {"batch_size": options["batch"], "mean": data.mean, "std": data.std, "num_workers": options["workers"]}
     shared.update(device=torch.device("cpu"), persistent_workers=False)
-    if split == "train":
-        shared.update(
-            is_training=True,
-            scale=augment.crop_scale,
-            ratio=augment.crop_ratio,
-            hflip=augment.flip,
-            color_jitter=augment.color_jitter,
-            auto_augment=augment.policy,
-            re_prob=augment.erase_probability,
-            re_mode=augment.erase_mode,
-            interpolation=augment.interpolation or data.interpolation,
-        )
-    else:
-        shared.update(crop_pct=data.image_size / data.eval_resize, interpolation=data.interpolation)
+    shared.update(timm_transform(config, split == "train"))
     loader = timm.data.create_loader(Images(), (3, data.image_size, data.image_size), **shared)
     for images, _ in loader:
         yield images
+
+
+def timm_transform(config, training) -> dict:
+    """The arguments of timm's `create_loader` that say what its transform does."""
+    data, augment = config.data, config.augment
+    if not training:
+        crop_mode, share = config.evaluation.crop_mode, data.image_size / data.eval_resize
+        return {"crop_pct": share, "crop_mode": crop_mode, "interpolation": data.interpolation}
+    return {
+        "is_training": True,
+        "scale": augment.crop_scale,
+        "ratio": augment.crop_ratio,
+        "hflip": augment.flip,
+        "vflip": augment.vertical_flip,
+        "color_jitter": augment.color_jitter or None,  # of 0, timm would call it nevertheless
+        "grayscale_prob": augment.grayscale,
+        "gaussian_blur_prob": augment.gaussian_blur,
+        "auto_augment": augment.policy if augment.policy and has_policy(augment.policy) else None,
+        "re_prob": augment.erase_probability,
+        "re_mode": augment.erase_mode,
+        "interpolation": augment.interpolation or data.interpolation,
+    }

@@ -16,8 +16,17 @@ RUNTIMES = (
     ("timm_compiled", "timm_compiled", False, ("timm",), "PyTorch, timm, torch.compile"),
     ("timm_onnx", "timm_onnx", False, ("timm", "onnxruntime"), "ONNX Runtime, timm's file"),
     ("timm_onnx_any", "timm_onnx", True, ("timm", "onnxruntime"), "ONNX Runtime, timm's, any batch"),
+    ("plain_onnx", "plain_onnx", False, ("timm", "onnxruntime"), "ONNX Runtime, PyTorch's file"),
+    (
+        "plain_dynamo_onnx",
+        "plain_dynamo_onnx",
+        False,
+        ("timm", "onnxruntime", "onnxscript"),
+        "ONNX Runtime, PyTorch's, dynamo",
+    ),
     ("openvino", "openvino", False, ("timm", "openvino"), "OpenVINO, timm's file"),
 )
+PLAIN = ("plain_onnx", "plain_dynamo_onnx")  # files of PyTorch's own exporters, for the other tasks what timm's are
 FILES = {
     "mindspore": "safetensors",
     "timm": "safetensors",
@@ -31,11 +40,15 @@ FILES = {
     "litert_int8": "{batch}.int8.tflite",
     "timm_onnx": "{batch}.timm.onnx",
     "timm_onnx_any": "any.timm.onnx",
+    "plain_onnx": "{batch}.plain.onnx",
+    "plain_dynamo_onnx": "{batch}.plain_dynamo.onnx",
     "openvino": "{batch}.timm.onnx",
 }
 FILE_PAIRS = (  # ratios that are this project's aim
     ("onnx", "timm_onnx"),
     ("onnx_any", "timm_onnx_any"),
+    ("onnx", "plain_onnx"),
+    ("onnx", "plain_dynamo_onnx"),
     ("onnx", "openvino"),
     ("onnx_int8", "onnx"),
 )

@@ -22,6 +22,7 @@ from benchmark_files import (
     build_timm,
     exported,
     prepare_mindspore,
+    prepare_plain,
     prepare_row,
     prepare_timm,
     start_mindspore,
@@ -108,6 +109,14 @@ def infer_timm_onnx(options):
     return infer_onnx(options, "timm.onnx")
 
 
+def infer_plain_onnx(options):
+    return infer_onnx(options, "plain.onnx")
+
+
+def infer_plain_dynamo_onnx(options):
+    return infer_onnx(options, "plain_dynamo.onnx")
+
+
 def infer_timm(options, compiled=False):
     torch = start_torch(options)
     model, x = build_timm(options), torch.from_numpy(images(options))
@@ -176,7 +185,7 @@ def train_timm(options):
 
 
 KINDS = {
-    "prepare": {"mindspore": prepare_mindspore, "timm": prepare_timm, "row": prepare_row},
+    "prepare": {"mindspore": prepare_mindspore, "plain": prepare_plain, "timm": prepare_timm, "row": prepare_row},
     "infer": {
         "mindspore": infer_mindspore,
         "mindir": infer_mindir,
@@ -188,6 +197,8 @@ KINDS = {
         "timm": infer_timm,
         "timm_compiled": infer_timm_compiled,
         "timm_onnx": infer_timm_onnx,
+        "plain_onnx": infer_plain_onnx,
+        "plain_dynamo_onnx": infer_plain_dynamo_onnx,
         "openvino": infer_openvino,
     },
     "train": {"mindspore": train_mindspore, "timm": train_timm},

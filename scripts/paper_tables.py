@@ -9,6 +9,7 @@ ABSTRACT = "Tang et al., NeurIPS 2022, abstract"
 RESULTS = "Tang et al., NeurIPS 2022, table 1"
 GHOSTNET = "authors' code, ghostnet_pytorch/readme.md"
 GHOSTNET_PAPER = "Han et al., CVPR 2020, as Papers with Code lists its results"
+MOBILENETV3_PAPER = "Howard et al., ICCV 2019, table 3"
 COORDINATE = "README of the coordinate attention authors' code"
 
 
@@ -35,6 +36,7 @@ class Row(NamedTuple):
 V1 = Row("GhostNet V1 1.0x", "ghostnet_1x", accuracy=73.98, source=GHOSTNET, family="GhostNet V1")
 V2 = Row("GhostNetV2 1.0x", "ghostnetv2_1x", accuracy=75.3, source=ABSTRACT, family="GhostNetV2")
 MOBILENETV2 = Row("MobileNetV2", "mobilenetv2_1x", accuracy=72.3, source=COORDINATE, family="MobileNetV2")
+MOBILENETV3 = Row("MobileNetV3-Large", "mobilenetv3_large", {}, 75.2, MOBILENETV3_PAPER, "MobileNetV3")
 
 
 def altered(label, **options) -> Row:
@@ -45,7 +47,7 @@ def altered(label, **options) -> Row:
 TABLES = {
     # each a title and rows
     "sizes": (
-        "Sizes (figure 1)",
+        "Sizes and rivals (figure 1)",
         (
             Row("GhostNet V1 0.5x", V1.name, {"width": 0.5}, 66.2, GHOSTNET_PAPER),
             V1,
@@ -57,6 +59,8 @@ TABLES = {
             V2,
             Row("GhostNetV2 1.3x", "ghostnetv2_1_3x", accuracy=76.9, source=RESULTS, family=V2.family),
             Row("GhostNetV2 1.6x", "ghostnetv2_1_6x", accuracy=77.8, source=RESULTS, family=V2.family),
+            MOBILENETV2,
+            MOBILENETV3,
         ),
     ),
     "attention": (

@@ -62,11 +62,12 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings to change")
 
 
-def read_config(arguments, checkpoint_path=None):
+def read_config(arguments, checkpoint_path=None, warnings=None):
     """Read and check the settings that the command line asks for.
 
     Without `--config`, those that an exported file holds, else those that a run left beside its checkpoint, else
-    `OFFICIAL_PORT_CONFIG` for a checkpoint of the official MindSpore port, else `DEFAULT_CONFIG`.
+    `OFFICIAL_PORT_CONFIG` for a checkpoint of the official MindSpore port, else `DEFAULT_CONFIG`. `warnings` is a list
+    that lines about settings without an effect are added to, see `load_config`.
     """
     path, text = arguments.config, None
     if path is None:
@@ -79,7 +80,7 @@ def read_config(arguments, checkpoint_path=None):
         if getattr(arguments, flag, None) is not None
     ]
     overrides = [parse_override(item) for item in arguments.overrides]
-    return load_config(path, SCHEMAS, flags + overrides, text)
+    return load_config(path, SCHEMAS, flags + overrides, text, warnings)
 
 
 def _config_for(checkpoint_path):

@@ -5,20 +5,22 @@ stands, which key, what is allowed.
 """
 
 import dataclasses
+import json
+from functools import reduce
 from pathlib import Path
 from typing import get_type_hints
 
 import yaml
 
 from src.errors import UserError, suggestion
-from src.fields import check
+from src.fields import ON, check
 from src.yaml_tree import MAX_LEVELS, Value, explain, merge, parse, to_plain, to_tree
 
 MAX_FILE_SIZE = 2**23  # bytes; the class names of the largest public datasets are a third of that
 FORMER_NAMES = {"augment": {"rand_augment": "policy"}}  # {section: {key in older files: its name now}}
 
 
-def load_config(path, schemas, overrides=(), text=None):
+def load_config(path, schemas, overrides=(), text=None, warnings=None):
     """Read `path`, its bases and `overrides` into the settings class of its task.
 
     Args:
@@ -26,23 +28,29 @@ def load_config(path, schemas, overrides=(), text=None):
         schemas: {task name: subclass of Config}.
         overrides: (dotted key, value, source) in order, such as ("train.epochs", 3, "command line").
         text: YAML that another kind of file, `path`, holds.
+        warnings: list that the lines of `describe_idle` are added to.
 
     Raises:
         UserError: for whatever is wrong in them.
     """
-    path = Path(path)
-    tree = read_yaml(path, read_text(path) if text is None else text)
+    path, given = Path(path), Value({}, "command line")
+    layers = read_layers(path, read_text(path) if text is None else text)
     for key, content, source in overrides:
         *sections, leaf = key.split(".")
         mapping = {leaf: to_tree(content, source)}
         for section in reversed(sections):
             mapping = {section: Value(mapping, source)}
-        tree = merge(tree, rename_former(Value(mapping, source)))
+        given = merge(given, rename_former(Value(mapping, source)))
+    layers.append(given)
+    tree = reduce(merge, layers)
     task = tree.content.get("task", Value("classification", str(path)))
     name = to_plain(task)
     if name not in list(schemas):  # a list compares, where a dict would hash
         raise UserError(f"{task.source}: task: {name!r} is not one of {', '.join(schemas)}{suggestion(name, schemas)}")
-    return build_settings(schemas[name], tree, "")
+    config = build_settings(schemas[name], tree, "")
+    if warnings is not None:
+        warnings += describe_idle(config, layers)
+    return config
 
 
 def parse_override(text: str):
@@ -91,11 +99,16 @@ def read_text(path: Path) -> str:
         raise UserError(f"{path}: not a text file") from None
 
 
-def read_yaml(path: Path, text: str, seen=()) -> Value:
-    """Read the YAML `text` of `path` and merge it over its base, unless that is among the files `seen` before.
+def read_yaml(path: Path, text: str) -> Value:
+    """Read the YAML `text` of `path`, merged over its bases; see `read_layers`."""
+    return reduce(merge, read_layers(path, text))
+
+
+def read_layers(path: Path, text: str, seen=()) -> list:
+    """Read the YAML `text` of `path` and its bases, unless one is among the files `seen` before.
 
     Returns:
-        Tree in which each mapping is {key: Value}, and each value knows its line.
+        Trees, the last base's first and that of `path` last; each mapping is {key: Value}, each value knows its line.
 
     Raises:
         UserError: if this or a base is missing or not valid.
@@ -106,13 +119,13 @@ def read_yaml(path: Path, text: str, seen=()) -> Value:
         line, reason = explain(error, text)
         raise UserError(f"{path}:{line}: {reason}") from None
     if tree.content is None:
-        return Value({}, str(path))
+        return [Value({}, str(path))]
     if not isinstance(tree.content, dict):
         raise UserError(f"{path}: holds no mapping of settings")
     tree = rename_former(tree)
     base = tree.content.pop("base", None)
     if base is None:
-        return tree
+        return [tree]
     if not isinstance(base.content, str):
         raise UserError(f"{base.source}: base: is not a file name")
     base_path = path.parent / base.content
@@ -123,7 +136,7 @@ def read_yaml(path: Path, text: str, seen=()) -> Value:
     seen = (*seen, path.resolve())
     if base_path.resolve() in seen:
         raise UserError(f"{base.source}: base: {base_path} is its own base")
-    return merge(read_yaml(base_path, base_text, seen), tree)
+    return [*read_layers(base_path, base_text, seen), tree]
 
 
 def rename_former(tree: Value) -> Value:
@@ -174,6 +187,53 @@ def _find_source(tree: Value, message: str) -> str:
             break
         tree = tree.content[key]
     return tree.source
+
+
+def describe_idle(config, layers) -> list:
+    """Warn of settings that were given though others, see `Config.needs`, leave them without an effect.
+
+    Given is what the command line has, and what a file has that differs from its default; unless a later layer changed
+    what it needs, since a base may say more than is left for it to say.
+
+    Args:
+        config: the checked settings.
+        layers: the trees that they were made of: those of files, and of the command line.
+
+    Returns:
+        A line each.
+    """
+    lines, default = [], type(config)()
+    for key, alternatives in config.needs.items():
+        unmet = [[other for other in needed if not _is_met(config, other, needed[other])] for needed in alternatives]
+        if not all(unmet):
+            continue
+        others = list(dict.fromkeys(other for needed in unmet for other in needed))
+        place = _last_place(layers, key)
+        is_given = place == len(layers) - 1 or (place >= 0 and _value(config, key) != _value(default, key))
+        if is_given and place >= max(_last_place(layers, other) for other in others):
+            reasons = " and ".join(f"{other}={_show(_value(config, other))}" for other in others)
+            lines.append(f"warning: {key} has no effect with {reasons}")
+    return lines
+
+
+def _value(config, key):
+    return reduce(getattr, key.split("."), config)
+
+
+def _is_met(config, key, allowed) -> bool:
+    value = _value(config, key)
+    return bool(value) if allowed is ON else value in allowed
+
+
+def _last_place(layers, key) -> int:
+    """Find the last of the trees that has a section's key; -1 if none has."""
+    section, name = key.split(".")
+    contents = [tree.content[section].content if section in tree.content else None for tree in layers]
+    return max((i for i, content in enumerate(contents) if isinstance(content, dict) and name in content), default=-1)
+
+
+def _show(value) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def check_same_settings(before, now) -> list:

@@ -11,6 +11,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from src.errors import UserError, suggestion
 
 NONE = type(None)
+ON = object()  # of what a setting needs: any value but None, false, 0 and nothing
 TYPE_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
 

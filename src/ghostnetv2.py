@@ -22,10 +22,12 @@ from src.architecture import (
     check_input_size,
     complete_options,
     plan_blocks,
+    scale_channels,
 )
 from src.dfc_attention import DFCAttention
 from src.layers.attention import SelfAttention
 from src.layers.blocks import (
+    SE_RATIO,
     ConvBnAct,
     SqueezeExcitation,
     build_batch_norm,
@@ -108,7 +110,7 @@ class GhostBottleneck(nn.Cell):
         if plan.reduces:
             self.dw = ConvBnAct(hidden, hidden, plan.kernel_size, groups=hidden, **depthwise)
         if plan.squeeze_excitation:
-            self.se = SqueezeExcitation(hidden)
+            self.se = SqueezeExcitation(hidden, scale_channels(hidden, SE_RATIO))
         self.ghost2 = GhostModule(hidden, plan.out_channels, False, plan.dilation_out, second)
         if plan.reduces or plan.in_channels != plan.out_channels:
             self.shortcut = nn.SequentialCell(

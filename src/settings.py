@@ -9,7 +9,7 @@ from typing import Literal, Optional, Tuple, Union
 
 from src.architecture import MAX_DROP_PATH, MAX_WIDTH, MIN_WIDTH, DFCOptions, NetworkOptions, OutputStride
 from src.errors import UserError
-from src.fields import bounded, changeable, check_rising
+from src.fields import ON, bounded, changeable, check_rising
 from src.mobilenetv2 import BOTTLENECKS
 from src.networks import NETWORKS, choose_options
 from src.runtime import DEVICE_TARGETS
@@ -48,14 +48,14 @@ class RuntimeSettings:
 
 @dataclass(frozen=True)
 class BackboneSettings(DFCOptions):
-    """The network that every task shares, and its options, see `NetworkOptions` and `MobileNetV2Options`.
+    """The network that every task shares, and its options, see `src.networks.FAMILIES`.
 
     Attributes:
         name: of the variant.
         dfc_blocks: as many as the longest of them may have; GhostNet has one less.
         width: multiplier of channel counts; None for the variant's.
-        attention: in GhostNet dfc, self_attention or none, in MobileNetV2 dfc, se, cbam, ca or none; None for the
-            variant's.
+        attention: in GhostNet dfc, self_attention or none, in MobileNetV2 dfc, se, cbam, ca or none, in
+            MobileNetV3 none; None for the variant's.
         output_stride: stride of the last maps.
         drop_path: probability of dropping a block's residual branch in training, see `BackboneOptions`; 0 is off.
     """
@@ -221,9 +221,45 @@ class EvaluationSettings:
     batch_size: int = bounded(64, 1, MAX_BATCH_SIZE, may_change=True)
 
 
+DECAYS = ["cosine", "polynomial", "step", "multistep"]  # schedules whose rate falls
+TRAINS_BACKBONE = ["none", "stem", *range(1, STAGE_COUNT + 1)]
+# {setting: what it needs to have an effect: any one of these, each {other setting: its values}}
+NEEDS = {
+    "runtime.jit_level": [{"runtime.graph_mode": [True]}],
+    "runtime.reduced_float32": [{"runtime.device_target": [None, "Ascend", "GPU"]}],
+    "optimizer.momentum": [{"optimizer.name": ["sgd", "rmsprop"]}],
+    "optimizer.rho": [{"optimizer.name": ["rmsprop"]}],
+    "optimizer.betas": [{"optimizer.name": ["adamw"]}],
+    "optimizer.epsilon": [{"optimizer.name": ["rmsprop", "adamw"]}],
+    "optimizer.decay_all": [{"optimizer.weight_decay": ON}],
+    "optimizer.backbone_rate": [{"train.freeze": TRAINS_BACKBONE}],
+    "optimizer.layer_decay": [{"train.freeze": TRAINS_BACKBONE}],
+    "schedule.unit": [
+        {"schedule.name": DECAYS},
+        *({f"schedule.{name}": ON} for name in ("warmup_epochs", "warmup_steps", "noise")),
+    ],
+    "schedule.min_learning_rate": [{"schedule.name": DECAYS}],
+    "schedule.warmup_learning_rate": [{"schedule.warmup_epochs": ON}, {"schedule.warmup_steps": ON}],
+    "schedule.decay_epochs": [{"schedule.name": ["step"]}],
+    "schedule.decay_rate": [{"schedule.name": ["step", "multistep"]}],
+    "schedule.milestones": [{"schedule.name": ["multistep"]}],
+    "schedule.power": [{"schedule.name": ["polynomial"]}],
+    "precision.loss_scale": [
+        {"precision.loss_scaling": ["fixed", "dynamic"]},
+        {"precision.loss_scaling": ["auto"], "precision.amp": ["O2", "O3", "auto"]},
+    ],
+}
+
+
 @dataclass(frozen=True)
 class Config:
-    """Sections that every task has; a task derives from this and adds `network`, `data` and more."""
+    """Sections that every task has; a task derives from this and adds `network`, `data` and more.
+
+    Attributes:
+        needs: see `NEEDS`; settings that have no effect are warned of where a run begins.
+    """
+
+    needs = NEEDS
 
     task: str = "classification"
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)

@@ -1,7 +1,7 @@
 """Where in a network a parameter lies, told by its name: in the stem, a stage, or the head; and in which layer.
 
 Layers are those of timm's `group_matcher`: the stem, each block, and all that stands behind the last block but the
-convolution in front of the classifier, which belongs to that block.
+convolution in front of the classifier, which belongs to that block, in MobileNetV3 to the head.
 """
 
 import re
@@ -9,11 +9,12 @@ from math import log2
 
 from src.architecture import BLOCKS, STEM_STRIDE
 from src.mobilenetv2 import STAGES as MOBILENETV2_STAGES
+from src.mobilenetv3 import LAST_WEIGHT
 
 BACKBONE = "backbone."  # prefix of the parameters of a backbone, in networks that have one
 CLASSIFIER = "classifier."
 STEM = re.compile(r"(conv_stem|bn1)\.")
-BLOCK = re.compile(r"blocks\.(\d+)\.(?:(\d+)\.)?")  # MobileNetV2 has a second number
+BLOCK = re.compile(r"blocks\.(\d+)\.(?:(\d+)\.)?")  # MobileNets have a second number
 LAST_CONVOLUTION = re.compile(r"(conv_head|bn2)\.")
 STAGE_COUNT = 5  # at strides 2, 4, 8, 16 and 32
 
@@ -28,7 +29,7 @@ def list_strides(first, reductions) -> list:
 
 
 GHOSTNET_STRIDES = list_strides(STEM_STRIDE, [row[-1] for row in BLOCKS] + [1])  # and of the convolution behind them
-MOBILENETV2_STRIDES = list_strides(STEM_STRIDE, [row[-1] for row in MOBILENETV2_STAGES])
+MOBILENET_STRIDES = list_strides(STEM_STRIDE, [row[-1] for row in MOBILENETV2_STAGES])  # MobileNetV3 has the same
 
 
 def stage_of(name):
@@ -39,7 +40,7 @@ def stage_of(name):
     block = BLOCK.match(name)
     if not block:
         return None
-    strides = GHOSTNET_STRIDES if block[2] is None else MOBILENETV2_STRIDES
+    strides = GHOSTNET_STRIDES if block[2] is None else MOBILENET_STRIDES
     return round(log2(strides[int(block[1])]))
 
 
@@ -55,7 +56,8 @@ def number_layers(names) -> dict:
     places = {name: _place(name.removeprefix(BACKBONE)) if name in backbone else "head" for name in names}
     blocks = {place for place in places.values() if isinstance(place, tuple)}
     order = {"stem": 0, **{place: number for number, place in enumerate(sorted(blocks), 1)}}
-    order["last convolution"], order["head"] = len(blocks), len(blocks) + 1
+    order["head"] = len(blocks) + 1
+    order["last convolution"] = order["head"] if LAST_WEIGHT in backbone else len(blocks)
     return {name: order[place] for name, place in places.items()}
 
 

@@ -53,8 +53,16 @@ class Task(Protocol):
             UserError: if its options do not fit each other.
         """
 
-    def attach_loss(self, network):
-        """Build the nn.Cell from the columns of 'train' to a scalar loss, float32, around a network."""
+    def attach_loss(self, network, train_data):
+        """Build the nn.Cell from the columns of 'train' to a scalar loss, float32, around a network.
+
+        Args:
+            network: from `build_network`.
+            train_data: from `build_dataset` for 'train'.
+
+        Raises:
+            UserError: if the data or the settings do not fit the loss.
+        """
 
     def build_evaluation_network(self, network):
         """Build the nn.Cell that `evaluate` and `predict` call, of the weights of a network, in evaluation mode."""

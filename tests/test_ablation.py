@@ -17,6 +17,8 @@ from PIL import Image
 from scripts import ablation, ablation_tables
 from scripts.make_demo_data import load_split_digits
 from src.classification.settings import NetworkSettings
+from src.detection.settings import DetectionConfig
+from src.settings import TrainSettings
 
 SCRIPT = "scripts/ablation.py"
 BASE = PROJECT / "configs" / "classification" / "digits.yaml"
@@ -108,17 +110,32 @@ def test_intervals_by_hand():
     assert ablation_tables.compare(reference, reference) == ablation_tables.Comparison(0.0, 0.0, 0.0)
 
 
-def test_outcome_of_a_run():
-    def outcomes(*values):
-        rows = [{"AP": value} for value in values]
-        found = [ablation_tables.find_outcome(rows, 3, "AP", choice) for choice in ("last", "best")]
-        return [outcome.state or outcome.value for outcome in found]
+def outcomes_of(values, metric="AP", **train):
+    """What a detector's run of these values of a metric, texts of a file, has come to: of the last and of the best."""
+    config = DetectionConfig(train=TrainSettings(**{"epochs": 3, **train}))
+    trial = ablation_tables.Trial(ablation_tables.Row("a", ()), 1, config, (), None)
+    found = [ablation_tables.find_outcome(trial, [{metric: value} for value in values], c) for c in ("last", "best")]
+    return [outcome.state or outcome.value for outcome in found]
 
-    assert outcomes("0.1", "0.3", "0.2") == [0.2, 0.3]
-    assert outcomes("0.1", "", "0.2") == [0.2, 0.2]  # not every epoch need have an evaluation
-    assert outcomes("0.1", "0.3", "nan") == ["not a number", 0.3]
-    assert outcomes("nan", "nan", "nan") == ["not a number"] * 2
-    assert outcomes("0.1", "0.3") == ["2 of 3 epochs"] * 2 and outcomes() == ["-"] * 2
+
+def test_outcome_of_a_run():
+    assert outcomes_of(["0.1", "0.3", "0.2"]) == [0.2, 0.3]
+    assert outcomes_of(["0.1", "", "0.2"]) == [0.2, 0.2]  # not every epoch need have an evaluation
+    assert outcomes_of(["0.1", "0.3", "nan"]) == ["not a number", 0.3]
+    assert outcomes_of(["nan", "nan", "nan"]) == ["not a number"] * 2
+    assert outcomes_of(["0.1", "0.3"]) == ["2 of 3 epochs"] * 2 and outcomes_of([]) == ["-"] * 2
+    assert outcomes_of(["0.1", "0.3", "0.2"], "AP50", best_metric="AP50") == [0.2, 0.3]
+
+
+def test_patience_ends_a_run():
+    """As train.py does: two evaluations that are not better than an earlier one, an equal one or nan among them."""
+    unfinished = ["4 of 9 epochs"] * 2
+    patient = {"epochs": 9, "patience": 2}
+    assert outcomes_of(["0.1", "0.3", "0.3", "0.2"], **patient) == [0.2, 0.3]
+    assert outcomes_of(["0.3", "", "nan", "0.2"], **patient) == [0.2, 0.3]
+    assert outcomes_of(["0.1", "0.3", "", "0.2"], **patient) == unfinished
+    assert outcomes_of(["0.1", "0.3", "0.2", "0.4"], **patient) == unfinished
+    assert outcomes_of(["0.4", "0.3", "0.2", "0.1"], epochs=9) == unfinished
 
 
 RATE = {"schedule": {"learning_rate": 0.1}}
@@ -154,6 +171,34 @@ def test_report_of_given_runs(folder, stub):
     assert float(rows["Rate 0.1"]["low"]) == pytest.approx(-0.0995 - 12.7062 * 0.0005, abs=1e-6)
     assert (rows["Rate 0.1"]["excludes_zero"], rows["First one"]["low"], rows["No flip"]["low"]) == ("True", "", "")
     assert "99.00" in stub("--report", "--metric", "best").stdout
+
+
+def test_the_metric_and_its_direction_are_those_of_the_settings(folder, stub):
+    """The run's own metric; of a loss the lowest is the best, and it is no percentage."""
+    text = FILE.replace("epochs: 2", "epochs: 6, train.patience: 1, train.best_metric: loss")
+    (folder / "file.yaml").write_text(text)
+    train = {"train": {"epochs": 6, "patience": 1, "best_metric": "loss"}}
+    write_runs(folder, {name: (0.5, {**settings, **train}) for name, (_, settings) in SEEDS.items()})
+    for name, losses in zip(SEEDS, [(3, 2, 2.5), (4, 1, 1), (5, 4)]):
+        lines = [f"{number},0.5,{loss}" for number, loss in enumerate(losses, 1)]
+        path = folder / "out" / name / "metrics.csv"
+        path.write_text("\n".join(["epoch,top_1_accuracy,loss", *lines, ""]))
+    result = stub("--report")
+    assert result.stdout.startswith("loss, the lower the better, of the last of at most 6 epochs; ")
+    assert cells(folder)["First one"][:3] == ["2.50", "1.00", "1.75"]
+    assert cells(folder)["Rate 0.1"][:2] == ["2 of 6 epochs", "-"]
+    stub("--report", "--metric", "best")
+    assert cells(folder)["First one"][:3] == ["2.00", "1.00", "1.50"]
+    arguments = ("--data_url", "elsewhere", "--rows", "First one")
+    assert stub(*arguments).returncode == 0 and calls(folder) == []  # both were ended by their patience
+
+
+def test_rows_of_different_metrics_are_refused(folder, stub):
+    (folder / "file.yaml").write_text(FILE.replace("augment.flip: 1.0", "train.best_metric: loss"))
+    message = "file.yaml: the rows 'First one' and 'No flip' cannot be compared: train.best_metric differs\n"
+    assert stub().stderr == f"error: {message}" and calls(folder) == []
+    message = "train.best_metric: 'los' is not one of top_1_accuracy, top_5_accuracy, loss (did you mean 'loss'?)\n"
+    assert stub("train.best_metric=los").stderr == f"error: {message}"
 
 
 def test_it_says_when_nothing_is_separated(folder, stub):

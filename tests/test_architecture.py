@@ -81,6 +81,7 @@ def test_code_and_configuration_refuse_a_name_in_the_same_words(tmp_path):
     words += "ghostnet_1x, ghostnet_1_1x, ghostnet_1_3x, ghostnet_1_4x, ghostnet_1_7x"
     hint = " (did you mean 'ghostnetv2_1x'?)"
     others = ", mobilenetv2_1x, mobilenetv2_se_1x, mobilenetv2_cbam_1x, mobilenetv2_ca_1x, mobilenetv2_dfc_1x"
+    others += ", mobilenetv3_large"
     assert refusal_of_code("ghostnetv2_10x") == f"network: {words}{hint}"
     assert refusal_of_file(path, name="ghostnetv2_10x") == f"{path}:1: network.name: {words}{others}{hint}"
 
@@ -111,6 +112,7 @@ CHANGED = {
 }
 WITHOUT_DFC = [("ghostnet_1x", "none"), ("ghostnetv2_1x", "none"), ("ghostnetv2_1x", "self_attention")]
 WITHOUT_DFC += [("mobilenetv2_1x", kind) for kind in ("none", "se", "cbam", "ca")]
+WITHOUT_DFC += [("mobilenetv3_large", "none")]
 
 
 @pytest.mark.parametrize(("name", "attention"), WITHOUT_DFC)

@@ -2,15 +2,20 @@
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 
 import pytest
 from helpers import PROJECT, call, call_here, reference
+from PIL import Image
 
-from scripts import benchmark
+from scripts import benchmark, benchmark_pipeline
+from src.config import load_config, parse_override
+from src.tasks import SCHEMAS
 
 SCRIPT = "scripts/benchmark.py"
+CONFIG = PROJECT / "configs" / "classification" / "digits.yaml"
 
 
 def test_summary_is_over_all_calls_of_all_processes():
@@ -63,6 +68,54 @@ def test_table_without_timm_and_mindspore():
         result = {"network": "ghostnetv2_1x", "parameters": 1, "multiply_adds": 1, "rows": rows}
         text = "\n".join(benchmark.show_network(result, arguments, "infer"))
         assert "this project's file | 25.0 | 4.00 | 4.00 to 4.00 | 250 | " in text
+
+
+def timm_transform_of(folder, monkeypatch, split, *overrides):
+    """What timm's loader does with an image of a benchmark of some settings, in words, and the lines on the rest."""
+    data = reference("timm.data")
+    config = load_config(CONFIG, SCHEMAS, [parse_override(item) for item in overrides])
+    path = folder / "a.png"
+    Image.new("RGB", (80, 70), "red").save(path)
+    loaders, create = [], data.create_loader
+
+    def create_and_note(*arguments, **options):
+        loaders.append(create(*arguments, **options))
+        return loaders[-1]
+
+    monkeypatch.setattr(data, "create_loader", create_and_note)
+    batches = benchmark_pipeline.timm_batches(config, [path] * 4, split, "timm", {"batch": 2, "workers": 0})
+    assert [tuple(images.shape) for images in batches] == [(2, 3, 64, 64)] * 2
+    return repr(loaders[-1].dataset.transform), benchmark_pipeline.describe_left_out(config)
+
+
+def test_timm_gets_all_of_the_augmentation_that_it_has(tmp_path, monkeypatch):
+    plain, notes = timm_transform_of(tmp_path, monkeypatch, "train")
+    assert notes == [] and not any(word in plain for word in ("Vertical", "Jitter", "Gray", "Blur", "Augment"))
+    probabilities = ("vertical_flip=0.21", "grayscale=0.22", "gaussian_blur=0.23")
+    settings = [f"augment.{item}" for item in (*probabilities, "color_jitter=0.24")]
+    steps, notes = timm_transform_of(tmp_path, monkeypatch, "train", *settings)
+    assert "RandomVerticalFlip(p=0.21)" in steps and "RandomGrayscale(p=0.22)" in steps and notes == []
+    assert re.search(r"RandomApply\(\s*p=0.23\s*GaussianBlur\(kernel_size=\(23, 23\)", steps)
+    assert "ColorJitter(brightness=(0.76, 1.24), contrast=(0.76, 1.24), saturation=(0.76, 1.24), hue=None)" in steps
+    for policy, word in (
+        ("rand-m9-mstd0.5", "RandAugment("),
+        ("original-mstd0.5", "AutoAugment("),
+        ("v0r", "AutoAugment("),
+    ):
+        steps, notes = timm_transform_of(tmp_path, monkeypatch, "train", f"augment.policy={policy}")
+        assert word in steps and notes == []
+    steps, _ = timm_transform_of(tmp_path, monkeypatch, "val", "evaluation.crop_mode=squash", "data.eval_resize=72")
+    assert "Resize(size=(72, 72)" in steps
+
+
+def test_what_a_pipeline_goes_without_is_named(tmp_path, monkeypatch):
+    settings = ("augment.policy=trivial", "augment.cutmix=1")
+    steps, notes = timm_transform_of(tmp_path, monkeypatch, "train", *settings)
+    assert "Augment" not in steps
+    assert notes == [
+        "left out of timm's pipeline, which does not have it: augment.policy=trivial",
+        "left out of all pipelines: mixup and CutMix, which mix whole batches",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -46,9 +46,11 @@ def test_every_network_takes_any_size(name):
         ("segmentation", "network.output_stride=16", [(5, 3)]),
     ],
 )
-def test_mobilenetv2_is_a_backbone(task, settings, sizes, tmp_path):
-    network = create_task(read_config(task, f"{MOBILENETV2} {settings}")).build_network().set_train(False)
-    classifier = create_network("mobilenetv2_1x", num_classes=5)
+@pytest.mark.parametrize("name", ["mobilenetv2_1x", "mobilenetv3_large"])
+def test_mobilenets_are_backbones(name, task, settings, sizes, tmp_path):
+    config = read_config(task, f"network.name={name} {settings}")
+    network = create_task(config).build_network().set_train(False)
+    classifier = create_network(name, num_classes=5)
     save_weights(classifier, tmp_path / "a.ckpt")
     assert "its backbone alone is taken" in load_weights(network, tmp_path / "a.ckpt", finetune=True)
     weights = {parameter.name: parameter.asnumpy() for parameter in classifier.get_parameters()}
@@ -103,6 +105,11 @@ def test_settings_are_written_and_read_back(settings, tmp_path):
             "classification",
             f"{MOBILENETV2} network.attention=self_attention",
             "network.attention: 'self_attention' is not one of none, se, cbam, ca, dfc",
+        ),
+        (
+            "classification",
+            "network.name=mobilenetv3_large network.attention=se",
+            "network.attention: 'se' is not one ",
         ),
         ("classification", "network.dfc_stages=[64]", "network.dfc_stages: 64 is not one of 8, 16, 32"),
         (

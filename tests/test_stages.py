@@ -24,7 +24,7 @@ def names_of(name, **options):
     return [parameter.name for parameter in create_network(name, 10, **options).get_parameters()]
 
 
-@pytest.mark.parametrize("name", ["ghostnetv2_1x", "ghostnet_1x", "mobilenetv2_1x"])
+@pytest.mark.parametrize("name", ["ghostnetv2_1x", "ghostnet_1x", "mobilenetv2_1x", "mobilenetv3_large"])
 def test_layer_decay_is_timms(name):
     timm = reference("timm")
     from timm.optim import param_groups_layer_decay
@@ -41,7 +41,7 @@ def test_layer_decay_is_timms(name):
     assert len(set(factors.values())) > 15
 
 
-@pytest.mark.parametrize("name", ["ghostnetv2_1x", "ghostnet_1x", "mobilenetv2_1x"])
+@pytest.mark.parametrize("name", ["ghostnetv2_1x", "ghostnet_1x", "mobilenetv2_1x", "mobilenetv3_large"])
 def test_a_stage_is_told_by_the_stride_of_its_maps(name):
     """The maps of `features` are those of the last blocks of strides 4 to 32."""
     network = create_network(name, features_only=True)
@@ -50,7 +50,7 @@ def test_a_stage_is_told_by_the_stride_of_its_maps(name):
     for parameter in network.get_parameters():
         if parameter.name.endswith("ghost2.primary_conv.conv.weight"):  # half of a block's channels
             stages[stage_of(parameter.name)] = 2 * parameter.shape[0]
-        elif parameter.name.endswith("conv_pwl.weight"):
+        elif parameter.name.endswith(("conv_pwl.weight", "blocks.6.0.conv.weight")):
             stages[stage_of(parameter.name)] = parameter.shape[0]
     assert [stages[stage] for stage in (2, 3, 4, 5)] == list(network.feature_channels)
     assert stage_of("conv_stem.weight") == stage_of("bn1.gamma") == stage_of("backbone.bn1.beta") == 0
@@ -66,7 +66,7 @@ def test_the_backbone_is_all_but_the_last_layer():
     assert list(layers.values()) == [0, 2, 2, 1]
 
 
-@pytest.mark.parametrize(("name", "blocks"), [("ghostnetv2_1x", 16), ("mobilenetv2_1x", 17)])
+@pytest.mark.parametrize(("name", "blocks"), [("ghostnetv2_1x", 16), ("mobilenetv2_1x", 17), ("mobilenetv3_large", 16)])
 @pytest.mark.parametrize("build", [build_detector, build_segmenter])
 def test_all_behind_a_backbone_is_its_head(name, blocks, build):
     """A detector's own blocks are no stages and no layers of the backbone."""

@@ -8,9 +8,9 @@ from src.classification.center_crop import CROP_MODES
 from src.classification.policies import build_policy
 from src.data.settings import MAX_CLASSES, MAX_IMAGE_SIZE, MAX_INPUT_SIZE, PipelineSettings
 from src.errors import UserError
-from src.fields import bounded, changeable, check_rising
+from src.fields import ON, bounded, changeable, check_rising
 from src.runtime import check_memory
-from src.settings import MAX_EPOCHS, BackboneSettings, Config, EvaluationSettings
+from src.settings import MAX_EPOCHS, NEEDS, BackboneSettings, Config, EvaluationSettings
 
 
 @dataclass(frozen=True)
@@ -138,9 +138,25 @@ class ClassificationEvaluationSettings(EvaluationSettings):
     flip: bool = changeable(False)
 
 
+MIXES = [{f"augment.{name}": ON} for name in ("mixup", "cutmix", "cutmix_minmax")]  # any of these
+
+
 @dataclass(frozen=True)
 class ClassificationConfig(Config):
     """All settings of a classification run."""
+
+    needs = {
+        **NEEDS,
+        "data.class_names": [{"data.class_index": ["folders"]}],
+        "augment.erase_mode": [{"augment.erase_probability": ON}],
+        "augment.cutmix": [{"augment.cutmix_minmax": [None]}],
+        "augment.mixup_probability": MIXES,
+        "augment.mixup_switch_probability": [{"augment.mixup": ON, **other} for other in MIXES[1:]],
+        "augment.mixup_off_epoch": MIXES,
+        "loss.teacher": [{"loss.teacher_weight": ON}],
+        "loss.teacher_weight": [{"loss.teacher": ON}],
+        "loss.temperature": [{"loss.teacher": ON, "loss.teacher_weight": ON}],
+    }
 
     task: Literal["classification"] = "classification"
     network: NetworkSettings = field(default_factory=NetworkSettings)

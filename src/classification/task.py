@@ -147,13 +147,12 @@ class ClassificationTask:
         network = self.config.network
         return create_network(network.name, network.num_classes, dropout=network.dropout, **network.backbone_options())
 
-    def attach_loss(self, network):
-        """Build (images, labels or targets) -> scalar loss; balanced weights are those of the data as they are now."""
+    def attach_loss(self, network, train_data):
+        """Build (images, labels or targets) -> scalar loss; balanced weights are those of the training data."""
         settings, data, num_classes = self.config.loss, self.config.data, self.config.network.num_classes
         weights = settings.class_weights
         if weights == "balanced":
-            labels = self._list_images(find_split(data.path, "train"), "train")[2]
-            weights = balance_classes(labels, self.class_names())
+            weights = balance_classes(train_data.sampler.entries, self.class_names())
         loss = ClassificationLoss(network, settings.label_smoothing, settings.name, weights)
         if settings.teacher is None:
             return loss

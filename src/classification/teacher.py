@@ -8,7 +8,8 @@ from src.errors import UserError
 from src.export.folding import fold_batch_norm
 from src.networks import create_network
 from src.training.run_folder import RUN_CONFIG
-from src.weights import load_weights, read_weights
+from src.weights import read_weights
+from src.weights.files import fit_weights
 from src.weights.published import find_weights
 
 PREFIX = "teacher."  # of its parameters' names, which would be those of the network that it teaches
@@ -30,8 +31,9 @@ def load_teacher(path, num_classes, class_names):
         UserError: if the file is missing, damaged, or of another kind of network.
     """
     try:
-        network = _build_network(Path(path), num_classes, class_names)
-        load_weights(network, path)
+        file = read_weights(path)
+        network = _build_network(Path(path), file.identity, num_classes, class_names)
+        fit_weights(network, file, path)
     except UserError as error:
         raise UserError(f"loss.teacher: {error}") from None
     return build_teacher(network)
@@ -46,8 +48,8 @@ def build_teacher(network):
     return teacher
 
 
-def _build_network(path, num_classes, class_names):
-    """Build the network that a weights file belongs to; its classes must be these."""
+def _build_network(path, identity, num_classes, class_names):
+    """Build the network that a weights file, of an `Identity` or None, belongs to; its classes must be these."""
     settings = find_weights(path).parent / RUN_CONFIG
     if settings.is_file():
         config = load_config(settings, {"classification": ClassificationConfig})
@@ -55,7 +57,6 @@ def _build_network(path, num_classes, class_names):
         if class_names and config.data.class_names and class_names != config.data.class_names:
             raise UserError(f"{path}: was trained with other class names, or in another order")
     else:
-        identity = read_weights(path).identity
         if identity is None:
             raise UserError(f"{path}: holds no network that this project knows")
         name, classes = identity.variant, identity.num_classes

@@ -2,7 +2,7 @@
 
 from PIL import ImageDraw
 
-from src.drawing import load_font
+from src.drawing import draw_text, text_size
 
 LINE_SHARE, TEXT_SHARE = 1 / 250, 1 / 32  # width of lines and height of texts, of the image's shorter side
 MIN_LINE, MIN_TEXT = 1, 10  # pixels
@@ -20,15 +20,15 @@ def draw_detections(image, boxes, texts, colours):
     """
     side = min(image.size)
     line, height = max(MIN_LINE, round(side * LINE_SHARE)), max(MIN_TEXT, round(side * TEXT_SHARE))
-    font, draw = load_font(height), ImageDraw.Draw(image)
+    draw = ImageDraw.Draw(image)
     for box, text, colour in reversed(list(zip(boxes, texts, colours))):
         colour = tuple(int(part) for part in colour)
         draw.rectangle(tuple(box), outline=colour, width=line)
-        width, text_height = draw.textbbox((0, 0), text, font)[2:]
+        width, text_height = text_size(draw, text, height)
         left = max(0, min(box[0], image.width - width))
         top = box[1] - text_height if box[1] >= text_height else box[1]  # above the box, if there is room
         draw.rectangle((left, top, left + width, top + text_height), fill=colour)
-        draw.text((left, top), text, fill=_readable_on(colour), font=font)
+        draw_text(draw, (left, top), text, height, _readable_on(colour))
 
 
 def _readable_on(colour):

@@ -8,7 +8,7 @@ from src.detection.boxes import clip_boxes
 from src.detection.drawing import draw_detections
 from src.detection.postprocess import select_detections
 from src.detection.transforms import whole_view
-from src.drawing import palette
+from src.drawing import label_classes, palette
 from src.errors import UserError, quote
 from src.inference.prediction import Prediction, PredictionOptions
 
@@ -66,7 +66,7 @@ class DetectionPredictor:
             sides = " ".join(f"{side:.1f}" for side in finding["box"])
             lines.append(f"  {finding['score']:7.2%}  {finding['class']}  {sides}")
         if draws:
-            texts = [f"{finding['class']} {finding['score']:.0%}" for finding in findings]
+            texts = [f"{label_classes(names)[finding['index']]} {finding['score']:.0%}" for finding in findings]
             draw_detections(image, boxes, texts, palette(len(names))[labels])
         return Prediction(path, findings, tuple(lines), image if draws else None)
 

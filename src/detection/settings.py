@@ -11,9 +11,9 @@ from src.detection.anchors import ANCHORS, ANCHORS_PER_CELL, STRIDES
 from src.detection.postprocess import DetectionLimits
 from src.detection.yolov3 import BOX_OUTPUTS
 from src.errors import UserError
-from src.fields import bounded, changeable, check_rising
+from src.fields import ON, bounded, changeable, check_rising
 from src.runtime import check_memory
-from src.settings import MAX_BATCH_SIZE, BackboneSettings, Config
+from src.settings import MAX_BATCH_SIZE, NEEDS, BackboneSettings, Config
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,12 @@ class InferenceSettings(DetectionLimits):
 @dataclass(frozen=True)
 class DetectionConfig(Config):
     """All settings of a detection run."""
+
+    needs = {
+        **NEEDS,
+        "augment.expand_ratio": [{"augment.expand_probability": ON}],
+        "augment.crop_min_size": [{"augment.crop_min_ious": ON}],
+    }
 
     task: Literal["detection"] = "detection"
     network: NetworkSettings = field(default_factory=NetworkSettings)

@@ -87,7 +87,7 @@ class DetectionTask:
         backbone = create_network(network.name, features_only=True, **network.backbone_options())
         return YOLOv3(backbone, network.num_classes, network.channels)
 
-    def attach_loss(self, network):
+    def attach_loss(self, network, train_data):
         """Build (images, boxes, labels) -> scalar loss."""
         config, loss = self.config, self.config.loss
         anchors, size = config.network.anchors, config.data.image_size

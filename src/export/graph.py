@@ -15,7 +15,7 @@ class Graph(Protocol):
     """
 
     def backbone(self, image, network) -> list:
-        """Add a folded `GhostNetV2` or `MobileNetV2` up to its last bottleneck: the maps that its `features` gives."""
+        """Add a folded `GhostNetV2` or `MobileNet` as far as the maps that its `features` gives, these."""
 
     def dfc_attention(self, x, dfc, features, name) -> Any:
         """Add the product of features with the gates that a folded `DFCAttention` gives for the map `x`."""
@@ -37,6 +37,9 @@ class Graph(Protocol):
 
     def hard_swish(self, x) -> Any:
         """Add x * min(max(x + 3, 0), 6) / 6."""
+
+    def hard_sigmoid(self, x) -> Any:
+        """Add min(max(x + 3, 0), 6) / 6."""
 
     def leaky_relu(self, x, slope) -> Any:
         """Add max(x, slope * x)."""

@@ -12,7 +12,10 @@ is no plain translation of the network:
 - Where squeeze-and-excitation follows the gates of DFC attention, it is worked out at their half size.
 - A nearest resize by no whole factor, on small maps, is a product with a one-hot matrix.
 - Sums stand right behind a convolution, where they fuse.
+- A fixed batch passes the first blocks, which have the largest maps, a few images at a time: these maps fit caches.
 """
+
+import math
 
 import numpy as np
 
@@ -26,15 +29,28 @@ from src.layers.attention import SelfAttention
 CHANNEL_BLOCK = 16  # of ONNX Runtime's layout with AVX-512; a multiple of those of other processors
 CONVOLUTION_ALIGNMENT = 4  # its convolutions read channels in groups of 4, all else needs whole blocks
 LARGEST_ONE_HOT = 4096  # entries: 9 x 49 is faster than Resize, large ones are not
+CHUNK_PIXELS = 4 * 224 * 224  # of the images that pass the first blocks at a time (measured: 2 or 8 images are slower)
+CHUNKED_STAGES = 2  # the first blocks: up to the end of this stage, the map of stride 8
 
 
 def add_backbone(graph, image, network, structures) -> list:
     """Add the stem and all bottlenecks, of `structures`; the result is the maps at the ends of the stages."""
     stem = pad_channels(range(network.conv_stem.out_channels), CHANNEL_BLOCK)
-    x = graph.relu(graph.convolve_parts([image], network.conv_stem, "conv_stem", stem))
+    first = network.stage_ends[CHUNKED_STAGES - 1] + 1
+    chunks = []
+    for number, chunk in enumerate(graph.split_images(image, max(1, CHUNK_PIXELS // math.prod(image.size)))):
+        prefix = f"chunk.{number}." if number else ""
+        x = graph.relu(graph.convolve_parts([chunk], network.conv_stem, f"{prefix}conv_stem", stem))
+        chunks.append(add_blocks(graph, x, network, structures, range(first), prefix))
+    maps = [graph.join_images(parts, f"stages.{index}.joined") for index, parts in enumerate(zip(*chunks))]
+    return maps + add_blocks(graph, maps[-1], network, structures, range(first, len(BLOCKS)), "")
+
+
+def add_blocks(graph, x, network, structures, indices, prefix) -> list:
+    """Add bottlenecks, their names behind `prefix`; the result is the maps at the ends of the stages."""
     maps = []
-    for index in range(len(BLOCKS)):
-        x = bottleneck(graph, x, network.blocks[index], f"blocks.{index}", *structures[index])
+    for index in indices:
+        x = bottleneck(graph, x, network.blocks[index], f"{prefix}blocks.{index}", *structures[index])
         if index in network.stage_ends:
             maps.append(x)
     return maps

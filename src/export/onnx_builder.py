@@ -4,8 +4,9 @@ A feature may be spread over several tensors, and a tensor may hold channels twi
 in between: `FeatureMap.channels` says what is where, and the weights of each convolution are laid out for it.
 """
 
+import math
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Tuple
+from typing import NamedTuple, Optional, Tuple
 
 import numpy as np
 import onnx
@@ -65,14 +66,16 @@ class GraphBuilder:
 
     Args:
         batch: number of images, or a name for one that is open.
+        by_batch: whether the layout may depend on that number.
 
     All shapes but the batch are static, and each tensor's shape is noted in the graph: with an open batch
     ONNX Runtime keeps its blocked layout only where it can read the shapes.
     """
 
-    def __init__(self, batch):
-        self.batch = batch
+    def __init__(self, batch, by_batch=True):
+        self.batch, self.by_batch = batch, by_batch
         self.nodes, self.weights, self.shapes = [], {}, {}
+        self.deferred = {}  # name of a tensor: function that adds it, called when a node reads it
 
     def input(self, name, channels, size) -> FeatureMap:
         """Add an input of the graph."""
@@ -90,12 +93,43 @@ class GraphBuilder:
         return name
 
     def node(self, operation, inputs, name, shape, **attributes) -> str:
-        """Add a node with one output, called `name` like the node, of shape (batch, *shape)."""
+        """Add a node with one output, called `name` like the node, of shape (batch of its inputs, *shape)."""
         if name in self.shapes:
             raise ValueError(f"{name} is there already")
+        self._add_deferred(inputs)
         self.nodes.append(helper.make_node(operation, list(inputs), [name], name, **attributes))
-        self.shapes[name] = (self.batch, *shape)
+        self.shapes[name] = (next(self.shapes[tensor][0] for tensor in inputs if tensor in self.shapes), *shape)
         return name
+
+    def _add_deferred(self, names) -> None:
+        for name in names:
+            if name in self.deferred:
+                self.deferred.pop(name)()
+
+    def count_images(self, x) -> Optional[int]:
+        """Count the images of a map; None if that is open or the layout must not depend on it."""
+        images = self.shapes[x.name][0]
+        return images if isinstance(images, int) and self.by_batch else None
+
+    def split_images(self, x, most) -> list:
+        """Split a map along the batch into maps of `most` images or fewer, where `count_images` knows these."""
+        images, shape = self.count_images(x), self.shapes[x.name][1:]
+        if images is None or images <= most:
+            return [x]
+        counts = [len(part) for part in np.array_split(range(images), math.ceil(images / most))]
+        names = [f"{x.name}.{index}" for index in range(len(counts))]
+        inputs = [x.name, self.constant(f"{x.name}.counts", np.array(counts, np.int64))]
+        self.nodes.append(helper.make_node("Split", inputs, names, f"{x.name}.split", axis=0))
+        self.shapes.update({name: (count, *shape) for name, count in zip(names, counts)})
+        return [replace(x, name=name) for name in names]
+
+    def join_images(self, maps, name) -> FeatureMap:
+        """Join maps along the batch, undoing `split_images`."""
+        if len(maps) == 1:
+            return maps[0]
+        y = self.map_node("Concat", [part.name for part in maps], name, maps[0].channels, maps[0].size, axis=0)
+        self.shapes[name] = (self.batch, *self.shapes[name][1:])
+        return y
 
     def map_node(self, operation, inputs, name, channels, size, **attributes) -> FeatureMap:
         """Add a `node` whose output is a feature map."""
@@ -235,20 +269,32 @@ class GraphBuilder:
             outputs: {name to show: name of the tensor here}.
             name: of the graph.
         """
+        self._add_deferred(outputs.values())
+        nodes, needed = self._find_needed(outputs.values())
         renamed = {tensor: shown for shown, tensor in outputs.items()}
-        for node in self.nodes:
+        for node in nodes:
             node.input[:] = [renamed.get(tensor, tensor) for tensor in node.input]
             node.output[:] = [renamed.get(tensor, tensor) for tensor in node.output]
-        shapes = {renamed.get(tensor, tensor): shape for tensor, shape in self.shapes.items()}
+        shapes = {renamed.get(tensor, tensor): self.shapes[tensor] for tensor in self.shapes if tensor in needed}
+        weights = {key: value for key, value in self.weights.items() if key in needed}
         infos = {key: helper.make_tensor_value_info(key, TensorProto.FLOAT, shape) for key, shape in shapes.items()}
         graph = helper.make_graph(
-            self.nodes,
+            nodes,
             name,
             [infos.pop(tensor) for tensor in inputs],
             [infos.pop(shown) for shown in outputs],
-            [numpy_helper.from_array(np.ascontiguousarray(value), key) for key, value in self.weights.items()],
+            [numpy_helper.from_array(np.ascontiguousarray(value), key) for key, value in weights.items()],
             value_info=list(infos.values()),
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
         onnx.checker.check_model(model, full_check=True)
         return model
+
+    def _find_needed(self, outputs):
+        """Find the nodes that outputs depend on, and the names of all tensors there."""
+        nodes, needed = [], set(outputs)
+        for node in reversed(self.nodes):
+            if needed.intersection(node.output):
+                nodes.append(node)
+                needed.update(node.input, node.output)
+        return nodes[::-1], needed

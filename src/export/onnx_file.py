@@ -11,7 +11,8 @@ def write_onnx(describe, network, path, image_shape, batch, softmax, notes, weig
     from src.export.onnx_float16 import halve_weights
     from src.export.onnx_graph import build_onnx
 
-    model = build_onnx(describe, network, image_shape, batch, softmax)
+    # what is quantized, and how, is chosen by operators: they must not depend on the batch
+    model = build_onnx(describe, network, image_shape, batch, softmax, by_batch=weights_type != "int8")
     if weights_type == "float16":
         halve_weights(model.graph)
     onnx.helper.set_model_props(model, notes)

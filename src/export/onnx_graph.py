@@ -10,17 +10,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from src.export.folding import weights_of
-from src.export.mobilenetv2_graph import add_mobilenetv2
+from src.export.mobilenet_graph import add_mobilenet
 from src.export.onnx_backbone import CHANNEL_BLOCK, CONVOLUTION_ALIGNMENT, add_backbone, apply_gates, dfc_attention
 from src.export.onnx_builder import ZERO, FeatureMap, Geometry, GraphBuilder, pad_channels, take
 from src.export.onnx_structures import STRUCTURES
-from src.export.onnx_winograd import add_winograd
-from src.mobilenetv2 import MobileNetV2
+from src.export.onnx_winograd import add_winograd, each_pixel, filter_map, is_tiled
+from src.mobilenet import MobileNet
 
 WINOGRAD_PRODUCTS = 7_000_000  # channels in x channels out x pixels from which it is faster (measured)
 
 
-def build_onnx(describe, network, image_shape, batch=None, softmax=False, structures=STRUCTURES):
+def build_onnx(describe, network, image_shape, batch=None, softmax=False, structures=STRUCTURES, by_batch=True):
     """Build the ONNX model of a network without batch normalisation.
 
     Args:
@@ -30,12 +30,13 @@ def build_onnx(describe, network, image_shape, batch=None, softmax=False, struct
         batch: images in a call; None for any number.
         softmax: end in probabilities.
         structures: layout of the Ghost modules, see `src.export.onnx_backbone`.
+        by_batch: lay the graph out for a fixed number of images; the outputs are the same.
 
     Returns:
         onnx.ModelProto, checked, with input 'image' and the outputs that `describe` names, or 'probabilities' with
         `softmax`.
     """
-    graph = OnnxGraph("N" if batch is None else batch, structures)
+    graph = OnnxGraph("N" if batch is None else batch, structures, by_batch)
     channels, *size = image_shape
     outputs = describe(graph, graph.input("image", channels, tuple(size)), network)
     if softmax:
@@ -64,13 +65,13 @@ class ExpandedPixel(FeatureMap):
 class OnnxGraph(GraphBuilder):
     """`src.export.graph.Graph` for ONNX: maps are `FeatureMap`, arrays and logits (N, classes) names of tensors."""
 
-    def __init__(self, batch, structures):
-        super().__init__(batch)
+    def __init__(self, batch, structures, by_batch):
+        super().__init__(batch, by_batch)
         self.structures = structures
 
     def backbone(self, image, network) -> list:
-        if isinstance(network, MobileNetV2):
-            return add_mobilenetv2(self, image, network)
+        if isinstance(network, MobileNet):
+            return add_mobilenet(self, image, network)
         return add_backbone(self, image, network, self.structures)
 
     def dfc_attention(self, x, dfc, features, name) -> FeatureMap:
@@ -89,6 +90,10 @@ class OnnxGraph(GraphBuilder):
         expanded = [part for part in parts if isinstance(part, ExpandedPixel)]
         spatial = [part for part in parts if not isinstance(part, ExpandedPixel)]
         channels = range(convolution.out_channels)
+        if self._is_product(maps, convolution):
+            return self._multiply_pixels(*parts, convolution, name)
+        if len(parts) == 1 and convolution.kernel_size == (1, 1) and is_tiled(self, *parts):
+            return each_pixel(self, *parts, lambda x, own: self.convolve_parts([x], convolution, own, channels), name)
         if not suits_winograd(spatial, convolution):  # sums fuse with the convolution behind them
             return self.convolve_parts([*expanded, *spatial], convolution, name, channels)
         weight, bias = weights_of(convolution)
@@ -97,6 +102,24 @@ class OnnxGraph(GraphBuilder):
         own, own_bias = (f"{name}.spatial", None) if expanded else (name, bias)
         y = add_winograd(self, x, take(weight, x.channels, 1), own_bias, own, channels)
         return self.add(y, borders, name) if expanded else y
+
+    def _is_product(self, maps, convolution) -> bool:
+        """Whether a convolution is a product of matrices of more rows than one, which reads its weights once."""
+        pixels = len(maps) == 1 and tuple(maps[0].size) == convolution.kernel_size == (1, 1)
+        return pixels and (self.count_images(maps[0]) or 1) > 1
+
+    def _multiply_pixels(self, x, convolution, name) -> FeatureMap:
+        """Add a convolution over single pixels as a product of matrices."""
+        weight, bias = weights_of(convolution)
+        product = self._product(x, take(weight[:, :, 0, 0], x.channels, 1), bias, f"{name}.product")
+        shape = self.constant(f"{name}.shape", np.array([0, len(bias), 1, 1], np.int64))
+        return self.map_node("Reshape", [product, shape], name, range(len(bias)), (1, 1))
+
+    def _product(self, x, weight, bias, name) -> str:
+        """Add the product of pixels (N, C, 1, 1) with a matrix (outputs, C): (N, outputs)."""
+        flat = self.node("Flatten", [x.name], f"{name}.flat", [len(x.channels)])
+        inputs = [flat, self.constant(f"{name}.weight", weight), self.constant(f"{name}.bias", bias)]
+        return self.node("Gemm", inputs, name, [len(bias)], transB=1)
 
     def convolve(self, x, weight, bias, like, name, channels, groups=1) -> FeatureMap:
         """Add a convolution, of stride 1 where `x` is an `ExpandedPixel`."""
@@ -143,7 +166,17 @@ class OnnxGraph(GraphBuilder):
     def average_pool(self, x, name) -> FeatureMap:
         return self.pool("AveragePool", x, name)
 
+    def relu(self, x) -> FeatureMap:
+        if is_tiled(self, x):
+            return each_pixel(self, x, lambda part, _: self.relu(part), f"{x.name}.relu")
+        return super().relu(x)
+
     def leaky_relu(self, x, slope) -> FeatureMap:
+        if is_tiled(self, x):
+            return each_pixel(self, x, lambda part, _: self.leaky_relu(part, slope), f"{x.name}.leaky_relu")
+        is_sum = any(node.op_type == "Add" for node in self.nodes if x.name in node.output)
+        if is_sum and len(x.channels) % CHANNEL_BLOCK == 0:  # it fuses with convolutions, not with sums
+            x = filter_map(self, x, np.ones((1, 1)), Geometry(), f"{x.name}.same")
         return self.elementwise("LeakyRelu", [x], f"{x.name}.leaky_relu", alpha=slope)
 
     def expand(self, x, size, name) -> FeatureMap:
@@ -153,10 +186,11 @@ class OnnxGraph(GraphBuilder):
         return x.size
 
     def dense(self, x, dense, name) -> str:
-        flat = self.node("Flatten", [self.plain(x)], f"{name}.flat", [dense.in_channels])
-        weight, bias = dense.weight.asnumpy(), dense.bias.asnumpy()
-        inputs = [flat, self.constant(f"{name}.weight", weight), self.constant(f"{name}.bias", bias)]
-        return self.node("Gemm", inputs, name, [dense.out_channels], transB=1)
+        weight, bias = take(dense.weight.asnumpy(), x.channels, 1), dense.bias.asnumpy()
+        if self.count_images(x) != 1:
+            return self._product(x, weight, bias, name)
+        y = self.convolve(x, weight[..., None, None], bias, Geometry(), f"{name}.pixel", range(len(bias)))  # is faster
+        return self.node("Flatten", [y.name], name, [len(bias)])
 
     def rows(self, x, columns, name) -> str:
         (height, width), count = x.size, max(x.channels) + 1
@@ -209,9 +243,10 @@ class OnnxGraph(GraphBuilder):
         return self._binary("Sub", rows, other, name)
 
     def _binary(self, operation, rows, other, name) -> str:
-        """Add a node on rows and on others of their shape, or on an array."""
+        """Add a node on rows and on others of their shape, or on an array, stored in full if it is no number."""
         if not isinstance(other, str):
-            other = self.constant(f"{name}.constant", np.asarray(other, np.float32))
+            shape = self.shapes[rows][1:] if np.ndim(other) else ()
+            other = self.constant(f"{name}.constant", np.broadcast_to(np.asarray(other, np.float32), shape))
         return self.node(operation, [rows, other], name, self.shapes[rows][1:])
 
     def softmax(self, logits) -> str:

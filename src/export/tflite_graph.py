@@ -8,11 +8,11 @@ from ai_edge_litert.schema_py_generated import ActivationFunctionType, Padding
 
 from src.architecture import BLOCKS
 from src.export.folding import weights_of
-from src.export.mobilenetv2_graph import add_mobilenetv2
+from src.export.mobilenet_graph import add_mobilenet
 from src.export.tflite_backbone import apply_gates, bottleneck, dfc_attention, pool
 from src.export.tflite_builder import Tensor, TFLiteBuilder
 from src.layers.blocks import bicubic_weights
-from src.mobilenetv2 import MobileNetV2
+from src.mobilenet import MobileNet
 
 AXES = (0, 3, 1, 2)  # places of N, C, H and W in the shape of a map
 
@@ -45,8 +45,8 @@ class TFLiteGraph(TFLiteBuilder):
     """A `src.export.graph.Graph`; its maps are tensors (N, H, W, C)."""
 
     def backbone(self, image, network) -> list:
-        if isinstance(network, MobileNetV2):
-            return add_mobilenetv2(self, image, network)
+        if isinstance(network, MobileNet):
+            return add_mobilenet(self, image, network)
         x = self.relu(self.convolution([image], network.conv_stem, "conv_stem"))
         maps = []
         for index in range(len(BLOCKS)):

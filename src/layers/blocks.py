@@ -7,13 +7,15 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore.common.initializer import HeUniform, Uniform
 
-from src.layers.channels import round_channels
-
 SE_RATIO = 0.25  # channels inside squeeze-and-excitation over those outside
 
 
 class DilatedConvolution(nn.Conv2d):
     """A convolution with holes; a class of its own, for `src.training.precision`."""
+
+
+class BiasedConvolution(nn.Conv2d):
+    """A convolution with a bias; a class of its own, for `src.training.precision`."""
 
 
 def build_convolution(in_channels, out_channels, kernel_size=1, stride=1, dilation=1, groups=1, has_bias=False):
@@ -29,7 +31,8 @@ def build_convolution(in_channels, out_channels, kernel_size=1, stride=1, dilati
     kernel = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
     padding = [half for size in kernel for half in halve(dilation * (size - 1))]
     fan_in = in_channels // groups * kernel[0] * kernel[1]
-    return (nn.Conv2d if dilation == 1 else DilatedConvolution)(
+    plain = BiasedConvolution if has_bias else nn.Conv2d
+    return (plain if dilation == 1 else DilatedConvolution)(
         in_channels,
         out_channels,
         kernel,
@@ -128,11 +131,15 @@ class ConvBnAct(nn.Cell):
 
 
 class SqueezeExcitation(nn.Cell):
-    """Channel gate from the global mean: (N, C, H, W) -> (N, C, H, W). Source: Hu et al., CVPR 2018."""
+    """Channel gate from the global mean: (N, C, H, W) -> (N, C, H, W). Source: Hu et al., CVPR 2018.
 
-    def __init__(self, channels):
+    Args:
+        channels: C.
+        reduced: channels between the two convolutions.
+    """
+
+    def __init__(self, channels, reduced):
         super().__init__()
-        reduced = round_channels(channels * SE_RATIO)
         self.conv_reduce = build_convolution(channels, reduced, has_bias=True)
         self.conv_expand = build_convolution(reduced, channels, has_bias=True)
         self.relu = nn.ReLU()

@@ -2,7 +2,7 @@
 
 from PIL import Image, ImageDraw
 
-from src.drawing import load_font, palette
+from src.drawing import draw_text, label_classes, palette, text_size
 
 OPACITY = 0.55  # of the colours over the image
 FONT_SIZE, LINE_HEIGHT, MARGIN = 14, 20, 8  # pixels of the legend
@@ -22,9 +22,9 @@ def draw_overlay(image, classes, shown, names):
     """
     colours = palette(len(names))
     mixed = Image.blend(Image.fromarray(image), Image.fromarray(colours[classes]), OPACITY)
-    font = load_font(FONT_SIZE)
-    text_left = mixed.width + MARGIN + LINE_HEIGHT
-    width = text_left + max(int(font.getlength(names[index])) for index in shown) + 2 * MARGIN
+    labels = [label_classes(tuple(names))[index] for index in shown]
+    text_left, draw = mixed.width + MARGIN + LINE_HEIGHT, ImageDraw.Draw(mixed)
+    width = text_left + max(text_size(draw, label, FONT_SIZE)[0] for label in labels) + 2 * MARGIN
     canvas = Image.new("RGB", (width, max(mixed.height, len(shown) * LINE_HEIGHT + MARGIN)), "white")
     canvas.paste(mixed, (0, 0))
     draw = ImageDraw.Draw(canvas)
@@ -32,5 +32,5 @@ def draw_overlay(image, classes, shown, names):
         left, top = mixed.width + MARGIN, MARGIN // 2 + line * LINE_HEIGHT
         square = (left, top + 3, left + FONT_SIZE, top + 3 + FONT_SIZE)
         draw.rectangle(square, fill=tuple(colours[index].tolist()), outline="black")
-        draw.text((text_left, top + 2), names[index], fill="black", font=font)
+        draw_text(draw, (text_left, top + 2), labels[line], FONT_SIZE, "black")
     return canvas

@@ -80,7 +80,7 @@ class SegmentationTask:
             network.dropout,
         )
 
-    def attach_loss(self, network):
+    def attach_loss(self, network, train_data):
         """Build (images, labels) -> scalar loss."""
         loss = self.config.loss
         return SegmentationLoss(network, loss.auxiliary_weight, loss.average)

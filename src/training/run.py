@@ -69,10 +69,19 @@ def finish_epoch(run, progress, val_data) -> dict:
 
 def is_over(run) -> bool:
     """Whether all epochs are done, or `train.patience` evaluations in a row have not been better than one before."""
-    history, patience = run.history, run.config.train.patience
-    if history.epoch >= run.epochs:
-        return True
-    values = [run.value_of(row) for row in history.rows if run.metric in row]
+    values = [row[run.metric] for row in run.history.rows if run.metric in row]
+    return run.history.epoch >= run.epochs or has_stalled(values, run.direction, run.config.train.patience)
+
+
+def has_stalled(values, direction, patience) -> bool:
+    """Whether the last `patience` evaluations have not been better than one before.
+
+    Args:
+        values: of the metric at each evaluation; nan and inf are never better.
+        direction: 1 where the highest value is the best, -1 where the lowest one is.
+        patience: see `TrainSettings`; None: never.
+    """
+    values = [direction * value if math.isfinite(value) else -math.inf for value in values]
     best = max(range(len(values)), key=values.__getitem__, default=0)  # of equal ones the first
     return patience is not None and len(values) - 1 - best >= patience
 

@@ -110,7 +110,7 @@ def build_run(task, config, runtime, network, train_data) -> Run:
     check_precision(config.precision.amp, runtime.device_target)
     check_profile(train.profile, runtime.device_target)
     check_summary(train.summary)
-    train_step = build_train_step(task, config, runtime, network, rates)
+    train_step = build_train_step(task, config, runtime, network, train_data, rates)
     weights = task.build_network() if train.ema_decay > 0 else network
     history = History(train_data.batches, ranks.count)
     return Run(
@@ -148,7 +148,7 @@ def choose_metric(task, name):
     return name, task.metrics[name]
 
 
-def build_train_step(task, config, runtime, network, rates) -> TrainStep:
+def build_train_step(task, config, runtime, network, train_data, rates) -> TrainStep:
     """Build the training step of a network, which is changed in place to the settings' precision."""
     freeze(network, config.train.freeze)
     parameters, ranks = network.trainable_params(), runtime.ranks
@@ -159,7 +159,7 @@ def build_train_step(task, config, runtime, network, rates) -> TrainStep:
     if scaling == "auto":
         scaling = "none" if config.precision.amp in ("O0", "bf16") else "dynamic"
     return TrainStep(
-        task.attach_loss(mix_precision(network, config.precision.amp, runtime.device_target)),
+        task.attach_loss(mix_precision(network, config.precision.amp, runtime.device_target), train_data),
         network,
         build_optimizer(parameters, rates, config.optimizer, factors),
         config.optimizer.clip_norm,

@@ -204,7 +204,11 @@ def load_weights(network, path, prefer="ema", finetune=False) -> str:
         UserError: naming the file's network where it is another one, else what is missing, unexpected and of
             another shape. Nothing is loaded then.
     """
-    file = read_weights(path, prefer)
+    return fit_weights(network, read_weights(path, prefer), path, finetune)
+
+
+def fit_weights(network, file, path, finetune=False) -> str:
+    """Do what `load_weights` does with a `WeightsFile` that was read from `path`."""
     if finetune and hasattr(network, "backbone"):
         return _load_backbone(network.backbone, file, path)
     parameters = {parameter.name: parameter for parameter in network.get_parameters()}

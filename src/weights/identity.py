@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from typing import Optional
 
-from src import mobilenetv2
+from src import mobilenetv2, mobilenetv3
 from src.architecture import BLOCKS, MAX_WIDTH, MIN_WIDTH, VARIANTS, scale_channels
+from src.mobilenet import scale_channels as scale_mobilenet
 from src.stages import CLASSIFIER
-from src.weights.names import MOBILENETV2_MARK
+from src.weights.names import MOBILENET_MARK
 
 MAX_STEPS = 13  # of a thousandth: what the rounding of 160 channels to 4, or of 320 to 8, can hide
 
@@ -49,10 +50,12 @@ class Identity:
 def identify(shapes) -> Optional[Identity]:
     """Find the variant and class count that {our parameter name: shape} belong to; None if it is no known variant.
 
-    Tells GhostNets by their channels, by attention and by squeeze-and-excitation, MobileNetV2 by its own names.
+    Tells GhostNets by their channels, by attention and by squeeze-and-excitation, MobileNets by their own names.
     """
     attention = None
-    if MOBILENETV2_MARK in shapes:
+    if mobilenetv3.LAST_WEIGHT in shapes:
+        variant, width = identify_mobilenetv3(shapes)
+    elif MOBILENET_MARK in shapes:
         variant, width = identify_mobilenetv2(shapes)
     else:
         variant, width, attention = identify_ghostnet(shapes)
@@ -93,12 +96,9 @@ def identify_ghostnet(shapes):
 
 def identify_mobilenetv2(shapes):
     """Find the variant of MobileNetV2, and its width where that is not the variant's own."""
-    found = []
-    for index in range(1, len(mobilenetv2.STAGES)):
-        shape = shapes.get(f"blocks.{index}.0.conv_pwl.weight", ())
-        if len(shape) != 4:
-            return None, None
-        found.append(shape[0])
+    found = find_channels(shapes, [f"blocks.{index}.0.conv_pwl.weight" for index in range(1, len(mobilenetv2.STAGES))])
+    if found is None:
+        return None, None
     marks = {"se": ".attention.mlp.", "cbam": ".attention.spatial.", "ca": ".attention.joint.", "dfc": ".short_conv."}
     present = [name for name, mark in marks.items() if any(mark in parameter for parameter in shapes)]
     attention = present[-1] if present else "none"  # CBAM has the MLP of SE, too
@@ -108,7 +108,23 @@ def identify_mobilenetv2(shapes):
     if len(head) == 4 and head[0] > mobilenetv2.HEAD_CHANNELS:  # narrow networks have no narrower head
         found.append(head[0])
         channels.append(mobilenetv2.HEAD_CHANNELS)
-    return choose_width(variants, found, channels, mobilenetv2.scale_channels)
+    return choose_width(variants, found, channels, scale_mobilenet)
+
+
+def identify_mobilenetv3(shapes):
+    """Find the variant of MobileNetV3, and its width where that is not the variant's own."""
+    names = [f"blocks.{index}.0.conv_pwl.weight" for index in range(1, len(mobilenetv3.STAGES) - 1)]
+    found = find_channels(shapes, [*names, mobilenetv3.LAST_WEIGHT])
+    if found is None:
+        return None, None
+    channels = [rows[0][2] for rows in mobilenetv3.STAGES[1:]]
+    return choose_width(dict.fromkeys(mobilenetv3.VARIANTS, 1.0), found, channels, scale_mobilenet)
+
+
+def find_channels(shapes, names):
+    """Give the output channels of the convolutions whose weights have these names; None where one is missing."""
+    found = [shapes.get(name, ()) for name in names]
+    return [shape[0] for shape in found] if all(len(shape) == 4 for shape in found) else None
 
 
 def choose_width(variants, found, channels, scale):

@@ -3,7 +3,7 @@
 Ours are those of the official MindSpore port, so its map is the identity. The authors' PyTorch code and
 timm (`ghostnetv2_*`, `ghostnet_*`) share one set of names. mindcv's GhostNet V1 (`ghostnet_050`, `_100`, `_130`; it has
 no GhostNetV2) has PyTorch's modules, but for the last convolution, with MindSpore's names in batch normalisation. The
-ModelZoo's GhostNet V1 (`research/cv/ghostnet`) has our names. Those of MobileNetV2 are timm's, except in batch
+ModelZoo's GhostNet V1 (`research/cv/ghostnet`) has our names. Those of MobileNets are timm's, except in batch
 normalisation.
 """
 
@@ -24,7 +24,7 @@ PYTORCH_BATCH_NORM_NAMES = {theirs: ours for ours, theirs in BATCH_NORM_NAMES.it
 BATCH_COUNTER = "num_batches_tracked"  # PyTorch's step counter, which it uses only without momentum
 PYTORCH_LEAVES = ("running_mean", "running_var", BATCH_COUNTER)
 WRAPPERS = ("module.", "_orig_mod.", "model.")  # of data-parallel and compiled models, and of Lightning's
-MOBILENETV2_MARK = "blocks.0.0.conv_dw.weight"  # a name that GhostNet has none like
+MOBILENET_MARK = "blocks.0.0.conv_dw.weight"  # a name that GhostNet has none like
 
 MINDCV_MARK = ".ghost1.primary_conv.1.gamma"  # ends names that only mindcv's have
 MINDCV_MODULES = {"blocks.9.0.conv": "blocks.9.features.0", "blocks.9.0.bn1": "blocks.9.features.1"}  # of PyTorch's
@@ -36,6 +36,7 @@ TIMM_NAMES = {
     "ghostnetv2_1_6x": "ghostnetv2_160",
     "ghostnet_1x": "ghostnet_100",
     "mobilenetv2_1x": "mobilenetv2_100",
+    "mobilenetv3_large": "mobilenetv3_large_100",
 }
 
 
@@ -63,7 +64,7 @@ def strip_wrappers(names) -> dict:
 def from_pytorch(weights) -> dict:
     """Turn {PyTorch's name: array} into {our name: array}, without batch counters; unknown names stay as they are."""
     ported, names = {}, strip_wrappers(weights)
-    if MOBILENETV2_MARK in names.values():
+    if MOBILENET_MARK in names.values():
         return {ours: weights[name] for name, ours in _from_pytorch_leaves(names).items()}
     for name, short in names.items():
         if short.endswith(BATCH_COUNTER):
@@ -107,7 +108,7 @@ def _from_pytorch_leaves(names) -> dict:
 
 def to_pytorch_names(names) -> dict:
     """Give {our name: PyTorch's} of all parameters of a network; one that is none of GhostNet's raises KeyError."""
-    if MOBILENETV2_MARK not in names:
+    if MOBILENET_MARK not in names:
         return {name: to_pytorch_name(name) for name in names}
     pairs = {name: name.rpartition(".") for name in names}
     return {name: f"{module}.{BATCH_NORM_NAMES.get(leaf, leaf)}" for name, (module, _, leaf) in pairs.items()}

@@ -16,7 +16,7 @@ from src.ranks import Ranks
 from src.training.precision import mix_precision
 from src.training.state import History, TrainingState
 from src.training.step import TrainStep
-from src.weights import save_weights
+from src.weights import files, save_weights
 from src.weights.files import read_checkpoint
 
 CLASSES = 4
@@ -124,6 +124,19 @@ def test_a_run_s_settings_build_its_teacher(tmp_path):
         load_teacher(tmp_path / "run" / "best.ckpt", 3, ("a", "c", "b"))
     with pytest.raises(UserError, match="^loss.teacher: .*best.ckpt: has 3 classes, the network 4$"):
         load_teacher(tmp_path / "run" / "best.ckpt", 4, ())
+
+
+@pytest.mark.parametrize("has_settings", [True, False])
+def test_the_teacher_s_file_is_read_once(tmp_path, monkeypatch, has_settings):
+    network = write_run(tmp_path, "ghostnet_1x", width=0.5)
+    if not has_settings:
+        (tmp_path / "config.yaml").unlink()
+    read = []
+    monkeypatch.setattr(files, "read_checkpoint", lambda path: read.append(path) or read_checkpoint(path))
+    teacher = load_teacher(tmp_path / "best.ckpt", 3, ())
+    assert read == [tmp_path / "best.ckpt"]
+    last = {name: value for name, value in values(teacher).items() if "classifier" in name}
+    assert np.array_equal(last["teacher.classifier.weight"], values(network)["classifier.weight"])
 
 
 @pytest.mark.slow

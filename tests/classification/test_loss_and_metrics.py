@@ -7,6 +7,7 @@ from helpers import PROJECT, normal, reference, write_images
 from mindspore import Tensor, nn, ops
 from sklearn.utils.class_weight import compute_class_weight
 
+import src.classification.task as classification_task
 from src.classification.loss import (
     BinaryCrossEntropy,
     ClassificationLoss,
@@ -117,18 +118,37 @@ def test_balanced_weights_equal_scikit_learns():
 
 def test_a_task_builds_the_loss_of_its_settings(tmp_path):
     write_images(tmp_path, {"train": {"a": 9, "b": 3}, "val": {"a": 1, "b": 1}})
-    values = {"data.path": str(tmp_path), "network.num_classes": 2}
+    values = {"data.path": str(tmp_path), "network.num_classes": 2, "train.batch_size": 4}
 
     def build(**settings):
         overrides = {**values, **{f"loss.{key}": value for key, value in settings.items()}}
         config = load_config(CONFIG, SCHEMAS, [(key, value, "test") for key, value in overrides.items()])
-        return create_task(config).attach_loss(nn.Identity()).criterion
+        task = create_task(config)
+        return task.attach_loss(nn.Identity(), task.build_dataset("train", Ranks())).criterion
 
     plain = build(label_smoothing=0.3)
     assert type(plain) is CrossEntropy and plain.label_smoothing == 0.3 and plain.class_weights is None
     assert type(build(name="binary_cross_entropy", class_weights=[1, 2])) is BinaryCrossEntropy
     assert build(class_weights=[1, 2]).class_weights.asnumpy().tolist() == [1, 2]
     assert build(class_weights="balanced").class_weights.asnumpy() == pytest.approx([12 / 18, 12 / 6])
+
+
+def test_balanced_weights_list_no_folder_again(tmp_path, monkeypatch):
+    """The listing is minutes long on a network disk; the weights are those of the images that are trained on."""
+    write_images(tmp_path, {"train": {"a": 9, "b": 3}})
+    values = {"data.path": str(tmp_path), "network.num_classes": 2, "train.batch_size": 4}
+    values["loss.class_weights"] = "balanced"
+    task = create_task(load_config(CONFIG, SCHEMAS, [(key, value, "test") for key, value in values.items()]))
+    listed, list_class_folders = [], classification_task.list_class_folders
+
+    def list_and_count(folder, *arguments):
+        listed.append(folder.name)
+        return list_class_folders(folder, *arguments)
+
+    monkeypatch.setattr(classification_task, "list_class_folders", list_and_count)
+    train_data = task.build_dataset("train", Ranks(1, 2))  # half of the images are another process's
+    weights = task.attach_loss(nn.Identity(), train_data).criterion.class_weights
+    assert weights.asnumpy() == pytest.approx([12 / 18, 12 / 6]) and listed == ["train"]
 
 
 def test_metrics_by_hand(tmp_path):

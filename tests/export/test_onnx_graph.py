@@ -108,6 +108,28 @@ def test_shapes_are_those_that_onnx_infers():
         assert noted[info.name] == [d.dim_value for d in info.type.tensor_type.shape.dim], info.name
 
 
+@pytest.mark.parametrize("options", [{}, {"features_only": True, "output_stride": 16}], ids=str)
+def test_a_large_batch_passes_the_first_blocks_in_chunks(options, monkeypatch):
+    network = randomise_batch_norm(create_network("ghostnetv2_1x", num_classes=20, dropout=0.0, **options))
+    size, x = (33, 65), normal(5, 3, 33, 65)
+    monkeypatch.setattr("src.export.onnx_backbone.CHUNK_PIXELS", 2 * 33 * 65)
+    model = build(fold_batch_norm(network), size, 5)
+    shapes = {info.name: info.type.tensor_type.shape.dim[0].dim_value for info in model.graph.value_info}
+    stems = [shapes[node.output[0]] for node in model.graph.node if "conv_stem" in node.name and node.op_type == "Conv"]
+    assert stems == [2, 2, 1]
+    expected = network(Tensor(x))
+    for ours, theirs in zip(run(model, x), expected if isinstance(expected, tuple) else (expected,)):
+        assert_close(ours, theirs.asnumpy())
+
+
+def test_the_layout_depends_on_the_batch_only_where_it_may(monkeypatch):
+    monkeypatch.setattr("src.export.onnx_backbone.CHUNK_PIXELS", 1)
+    network = fold_batch_norm(create_network("ghostnet_1x", num_classes=7))
+    for may, count in ((False, 1), (True, 3)):
+        batches = [build(network, (33, 33), batch, by_batch=may).graph.node for batch in (None, 1, 3)]
+        assert len({tuple(node.op_type for node in nodes) for nodes in batches}) == count
+
+
 def test_a_fixed_batch_is_fixed():
     model = build(fold_batch_norm(create_network("ghostnet_1x", num_classes=7)), (33, 33), 2)
     assert run(model, normal(2, 3, 33, 33))[0].shape == (2, 7)

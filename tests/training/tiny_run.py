@@ -38,7 +38,7 @@ class TinyTask:
     def __init__(self, metrics):
         self.values, self.evaluated_at = iter(metrics), []
 
-    def attach_loss(self, network):
+    def attach_loss(self, network, train_data):
         return ChosenLoss(network)
 
     def build_evaluation_network(self, network):

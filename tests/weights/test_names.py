@@ -19,6 +19,8 @@ from src.weights.names import TIMM_NAMES, from_pytorch, from_pytorch_name, to_py
 from src.weights.torch_file import read_torch_file
 from src.weights.unpickler import UnreadableFileError, UnsafePickleError
 
+IDENTIFIED = ["ghostnetv2_1x", "ghostnetv2_nose_1x", "ghostnet_1x", "mobilenetv2_ca_1x", "mobilenetv3_large"]
+
 
 @pytest.fixture(scope="module")
 def timm_model():
@@ -162,7 +164,7 @@ def test_self_attention_is_named_where_it_does_not_fit(tmp_path):
     assert message in str(error.value)
 
 
-@pytest.mark.parametrize("variant", ["ghostnetv2_1x", "ghostnetv2_nose_1x", "ghostnet_1x", "mobilenetv2_ca_1x"])
+@pytest.mark.parametrize("variant", IDENTIFIED)
 @pytest.mark.parametrize("width", [0.35, 0.5, 0.75, 1.15, 2.0])
 def test_identify_other_widths(variant, width):
     found = identify(shapes(create_network(variant, 9, width=width)))

@@ -1,4 +1,4 @@
-"""MobileNetV2 and self-attention as ONNX and TFLite, in onnxruntime and LiteRT, against the networks."""
+"""MobileNets and self-attention as ONNX and TFLite, in onnxruntime and LiteRT, against the networks."""
 
 import mindspore
 import numpy as np
@@ -20,6 +20,7 @@ from src.segmentation.export_graph import describe_segmenter
 
 TOLERANCE = 1e-5  # of the outputs' range
 NETWORKS = [f"mobilenetv2_{attention}1x" for attention in ("", "se_", "cbam_", "ca_", "dfc_")]
+NETWORKS.append("mobilenetv3_large")
 ODD, EVEN = (65, 97), (64, 96)
 
 onnx = reference("onnx")
@@ -37,7 +38,7 @@ def build_network(name, **options):
     mindspore.set_seed(1)
     network = randomise_batch_norm(create_network(name, num_classes=20, dropout=0.0, **options))
     for parameter in network.get_parameters():
-        if name.startswith("mobilenetv2") and parameter.name.endswith("bn1.gamma"):  # ReLU6 shall have values above 6
+        if name.startswith("mobilenet") and parameter.name.endswith("bn1.gamma"):  # ReLU6 shall have values above 6
             parameter.set_data(Tensor(10 * parameter.asnumpy()))
     return network
 
@@ -144,8 +145,9 @@ def test_weights_that_two_convolutions_share_are_stored_once(name):
         assert size < len(model) < 1.02 * size
 
 
-def test_detector():
-    backbone = create_network("mobilenetv2_ca_1x", features_only=True, width=0.5)
+@pytest.mark.parametrize("name", ["mobilenetv2_ca_1x", "mobilenetv3_large"])
+def test_detector(name):
+    backbone = create_network(name, features_only=True, width=0.5)
     network = YOLOv3(backbone, 3, 16)
     cell = randomise_batch_norm(WithDecoding(network, ANCHORS, 64))
     for head in network.heads:  # predictions that are far from their small initial ones
@@ -153,15 +155,20 @@ def test_detector():
     assert_files_equal(cell, describe_detector, ["boxes", "objectness", "class_scores"], (64, 64))
 
 
-def test_segmenter():
-    backbone = create_network("mobilenetv2_cbam_1x", features_only=True, width=0.5, output_stride=16)
+@pytest.mark.parametrize("name", ["mobilenetv2_cbam_1x", "mobilenetv3_large"])
+def test_segmenter(name):
+    backbone = create_network(name, features_only=True, width=0.5, output_stride=16)
     cell = randomise_batch_norm(FullSizeLogits(DeepLabV3(backbone, 5, 16, (2, 4, 6), 8, 0.1)))
     assert_files_equal(cell, describe_segmenter, ["logits"], ODD)
 
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("mobilenetv2_ca_1x", {}), ("ghostnetv2_1x", {"attention": "self_attention", "dfc_blocks": (5,)})],
+    [
+        ("mobilenetv2_ca_1x", {}),
+        ("mobilenetv3_large", {}),
+        ("ghostnetv2_1x", {"attention": "self_attention", "dfc_blocks": (5,)}),
+    ],
     ids=str,
 )
 def test_mindir_file_loaded_back(tmp_path, name, options):
