@@ -22,8 +22,10 @@ MOST_WORKERS = 16  # unless more are asked for: enough for a device, while other
 # 7 times and 16 no faster than 8; processes do not wait for each other, but take a quarter more time for an image.
 MOST_THREADS = 4
 
-if hasattr(os, "register_at_fork"):  # a process that collects the garbage it was born with, old iterators, crashes
-    os.register_at_fork(before=gc.freeze, after_in_parent=gc.unfreeze)
+if hasattr(os, "register_at_fork"):
+    # A process that collects the garbage it was born with, old iterators, crashes. And a signal to a whole group, as
+    # `timeout` sends it, must not reach the workers: without them the run could not end in order.
+    os.register_at_fork(before=gc.freeze, after_in_parent=gc.unfreeze, after_in_child=lambda: os.setpgid(0, 0))
 
 
 class Batches:

@@ -14,7 +14,7 @@ from mindspore.common.initializer import Normal
 
 from src.detection.anchors import ANCHORS_PER_CELL, STRIDES, place_anchors
 from src.errors import UserError
-from src.layers.blocks import build_batch_norm, build_convolution, resize
+from src.layers.blocks import BiasedConvolution, build_batch_norm, build_convolution, resize
 
 BOX_OUTPUTS = 5  # x, y, width, height, objectness
 PREDICTION_STD = 0.01  # of the initial weights behind the last features
@@ -104,7 +104,7 @@ def build_head(channels, num_classes, stride):
     bias = np.zeros((ANCHORS_PER_CELL, outputs), np.float32)
     bias[:, BOX_OUTPUTS - 1] = _logit(PRIOR_OBJECTS * (stride / PRIOR_IMAGE_SIZE) ** 2)
     bias[:, BOX_OUTPUTS:] = _logit(PRIOR_CLASS)
-    prediction = nn.Conv2d(
+    prediction = BiasedConvolution(
         channels,
         ANCHORS_PER_CELL * outputs,
         1,

@@ -58,11 +58,21 @@ class UniformGenerator:
         """Draw float32 (batch, count), uniform in [0, 1)."""
         rows = (count + self.width - 1) // self.width
         # (3, 1, width) x (3, batch * rows, 1) -> (3, batch * rows, width); the products stay below 2**31
-        numbers = self.state * _jumps(self.rank, self.ranks, batch, rows) % self.moduli
-        ops.assign(self.state, self.state * _jumps(self.ranks * batch * rows - 1, 1, 1, 1) % self.moduli)
+        numbers = self.remainder(self.state * _jumps(self.rank, self.ranks, batch, rows))
+        ops.assign(self.state, self.remainder(self.state * _jumps(self.ranks * batch * rows - 1, 1, 1, 1)))
         parts = numbers.astype(mindspore.float32) / self.periods
         total = parts[0] + parts[1] + parts[2]
         return (total - ops.floor(total)).reshape(batch, -1)[:, :count]  # (batch * rows, width) -> (batch, count)
+
+    def remainder(self, numbers):
+        """Divide int32 (3, ...) from 0 to 2**31 by the moduli: what is left, exactly.
+
+        Not by `%`, which MindSpore computes in float32 on GPU. Here only the quotient is, which can be one off.
+        """
+        quotients = ops.floor(numbers.astype(mindspore.float32) / self.periods).astype(mindspore.int32)
+        rest = numbers - quotients * self.moduli
+        rest = rest + self.moduli * (rest < 0).astype(mindspore.int32)
+        return rest - self.moduli * (rest >= self.moduli).astype(mindspore.int32)
 
 
 class Dropout(nn.Cell):

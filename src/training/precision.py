@@ -5,7 +5,7 @@ import numpy as np
 from mindspore import Tensor, amp, nn, ops
 
 from src.errors import UserError
-from src.layers.blocks import DilatedConvolution
+from src.layers.blocks import BiasedConvolution, DilatedConvolution
 from src.layers.sync_batch_norm import SyncBatchNorm2d
 
 
@@ -37,16 +37,18 @@ def mix_precision(network, level, device_target):
         level: `O0` changes nothing; `O2` casts all cells but normalisation; `O3` casts these as well in MindSpore,
             but not here, where it is the same as `O2`; `bf16` is `O2` with bfloat16; `auto` casts by operator:
             convolutions and matrix products.
-        device_target: 'Ascend', 'GPU' or 'CPU'. On GPU dilated convolutions, which MindSpore has in float32 only, stay
-            in it, and a network that has any takes `O2` for `auto`.
+        device_target: 'Ascend', 'GPU' or 'CPU'. On GPU two kinds of convolutions stay in float32: dilated ones, which
+            MindSpore has in nothing else, so that a network that has any takes `O2` for `auto`; and those with a bias,
+            which MindSpore 2.10 adds along a wrong axis in float16, where it has put channels last.
     """
     if level == "O0":
         return network
     has_dilated = any(isinstance(cell, DilatedConvolution) for _, cell in network.cells_and_names())
-    keeps_dilated = device_target == "GPU" and has_dilated
-    if level == "auto" and not keeps_dilated:
+    if level == "auto" and not (device_target == "GPU" and has_dilated):
         return amp.auto_mixed_precision(network, "auto")
-    full = [*amp.get_black_list(), SyncBatchNorm2d, *[DilatedConvolution] * keeps_dilated]
+    full = [*amp.get_black_list(), SyncBatchNorm2d]
+    if device_target == "GPU":
+        full += [DilatedConvolution, BiasedConvolution]
     dtype = mindspore.float16
     if level == "bf16":
         dtype = mindspore.bfloat16

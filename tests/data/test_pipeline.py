@@ -153,6 +153,18 @@ def test_processes_do_not_collect_the_garbage_of_the_main_one():
     assert collected.value == 0 and gc.get_freeze_count() == 0
 
 
+def test_processes_do_not_get_the_signals_of_the_main_one():
+    """`timeout` signals a whole process group: a run can only end in order while its workers live."""
+
+    def group(key, entry):
+        return np.zeros((2, 3, 3), np.uint8), np.int64(os.getpgid(0)), key
+
+    settings = PipelineSettings(workers=2, worker_processes=True)
+    dataset = build_batches(in_order(range(COUNT)), group, COLUMNS, BATCH, settings)
+    groups = {int(i) for row in dataset.create_tuple_iterator(num_epochs=1, output_numpy=True) for i in row[1]}
+    assert groups and os.getpgid(0) not in groups
+
+
 def test_workers_are_few_batches_ahead():
     loaded = multiprocessing.Value("i", 0)
 

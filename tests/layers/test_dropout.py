@@ -32,6 +32,17 @@ def test_numbers_are_those_of_the_published_generator(width):
         assert np.abs(drawn[:, column] - expected).max() < 1e-6
 
 
+def test_remainders_are_exact():
+    """Next to each multiple of a modulus, where a quotient in float32 is one off, and at the largest products."""
+    uniform = generator(0)
+    for index, modulus in enumerate(MODULI):
+        quotients = np.arange(0, modulus - 1, 7, dtype=np.int64)
+        near = (quotients[:, None] * modulus + [0, 1, modulus - 1]).ravel()
+        numbers = np.zeros((3, 1, len(near)), np.int32)
+        numbers[index, 0] = near
+        assert np.array_equal(uniform.remainder(Tensor(numbers)).asnumpy()[index, 0], near % modulus)
+
+
 @pytest.mark.parametrize("width", [WIDTH, 1])
 def test_numbers_are_uniform_and_independent(width):
     numbers = generator(0, width).draw(100 * WIDTH // width, width).asnumpy().reshape(100, WIDTH)

@@ -7,14 +7,17 @@ import mindspore
 import numpy as np
 import pytest
 from dfc_options import choices
-from helpers import normal, optimizer_of, randomise_batch_norm, step_of
+from helpers import PROJECT, normal, optimizer_of, randomise_batch_norm, step_of
 from mindspore import Tensor, nn, ops
 
 from src.architecture import DFCOptions
+from src.config import load_config
 from src.errors import UserError
 from src.ghostnetv2 import DFCAttention
+from src.layers.blocks import BiasedConvolution, build_convolution
 from src.layers.sync_batch_norm import SyncBatchNorm2d, convert_batch_norm
 from src.settings import PrecisionSettings
+from src.tasks import SCHEMAS, create_task
 from src.training.precision import check_precision, mix_precision
 
 ALL_LEVELS = get_args(get_type_hints(PrecisionSettings)["amp"])
@@ -85,6 +88,24 @@ def test_synchronised_normalisation_stays_float32():
     mixed = mix_precision(network, "O2", "CPU").set_train(False)
     assert "Float16" not in str(mixed(x).dtype)
     assert np.abs(mixed(x).asnumpy() - expected).max() < 1e-2
+
+
+@pytest.mark.parametrize("level", ["O2", "O3"])
+def test_biases_stay_float32_on_gpu(level):
+    """With channels last, MindSpore's kernel adds a float16 bias along a wrong axis there. 70000 is none of float16."""
+    convolution = build_convolution(1, 1, has_bias=True)
+    convolution.weight.set_data(Tensor(np.full((1, 1, 1, 1), 70001, np.float32)))
+    convolution.bias.set_data(Tensor([-70000.0], mindspore.float32))
+    mixed = mix_precision(nn.SequentialCell(convolution, nn.ReLU()), level, "GPU")
+    assert mixed(Tensor(np.ones((1, 1, 2, 2), np.float32))).asnumpy().ravel().tolist() == [1, 1, 1, 1]
+
+
+def test_all_biased_convolutions_are_told_apart():
+    """For the level above, in the networks of all tasks."""
+    for name in ("classification/ghostnetv2_1x_imagenet", "detection/yolov3_ghostnetv2_1x_coco"):
+        network = create_task(load_config(PROJECT / f"configs/{name}.yaml", SCHEMAS)).build_network()
+        convolutions = [cell for _, cell in network.cells_and_names() if isinstance(cell, nn.Conv2d) and cell.has_bias]
+        assert convolutions and all(isinstance(cell, BiasedConvolution) for cell in convolutions)
 
 
 class Attentions(nn.Cell):

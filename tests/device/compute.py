@@ -1,0 +1,73 @@
+"""What a network computes on a device: outputs, losses of a few steps, and the weights behind them.
+
+python tests/device/compute.py {CPU,GPU,Ascend} TASK FILE [section.key=value ...]      from the project's root
+
+Weights, images and labels are the same everywhere, so that the files of two devices can be compared.
+"""
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+
+PROJECT = Path(__file__).resolve().parents[2]
+CONFIGS = {
+    "classification": "configs/classification/ghostnetv2_1x_imagenet.yaml",
+    "detection": "configs/detection/yolov3_ghostnetv2_1x_coco.yaml",
+    "segmentation": "configs/segmentation/deeplabv3_ghostnetv2_1x_ade20k.yaml",
+}
+BATCH, SIDE, STEPS, UPDATES = 4, 128, 5, 1000
+SCHEDULE = ("schedule.warmup_epochs=0", "schedule.learning_rate=0.01", "schedule.reference_batch_size=null")
+
+
+def compute(device, name, settings) -> dict:
+    """Run the evaluation network once, then `STEPS` training steps on one batch."""
+    from mindspore import Tensor
+
+    from scripts.benchmark_files import randomise_batch_norm
+    from src.config import load_config, parse_override
+    from src.runtime import init_runtime
+    from src.tasks import SCHEMAS, create_task
+    from src.training.setup import build_run
+
+    overrides = [parse_override(text) for text in (*SCHEDULE, f"train.batch_size={BATCH}", *settings)]
+    config = load_config(PROJECT / CONFIGS[name], SCHEMAS, overrides)
+    runtime = init_runtime(device, 1, graph_mode=True)
+    task = create_task(config)
+    network = randomise_batch_norm(task.build_network())
+    columns = [Tensor(column) for column in build_columns(config)]
+    outputs = task.build_evaluation_network(network).set_train(False)(columns[0])
+    outputs = outputs if isinstance(outputs, (tuple, list)) else [outputs]
+    found = {f"output {i}": output.asnumpy().astype(np.float64) for i, output in enumerate(outputs)}
+    data = SimpleNamespace(batches=UPDATES * config.train.accumulation_steps)
+    run = build_run(task, config, runtime, network, data)
+    step = run.train_step.set_train()
+    found["losses"] = np.array([float(step(*columns).asnumpy()) for _ in range(STEPS)])
+    found["skipped"] = np.array([float(step.skipped_updates.asnumpy().sum())])
+    run.settle()
+    return {**found, **{p.name: p.asnumpy().astype(np.float64) for p in network.get_parameters()}}
+
+
+def build_columns(config) -> list:
+    """Draw a batch of the task's dataset."""
+    draw = np.random.default_rng(0)
+    side = config.data.image_size if config.task == "detection" else SIDE
+    images = draw.standard_normal((BATCH, 3, side, side)).astype(np.float32)
+    classes = config.network.num_classes
+    if config.task == "classification":
+        return [images, draw.integers(0, classes, BATCH).astype(np.int32)]
+    if config.task == "segmentation":
+        labels = draw.integers(0, classes, (BATCH, side, side)).astype(np.uint8)
+        labels[:, :8] = 255  # ignored
+        return [images, labels]
+    count = config.data.max_boxes
+    boxes, labels = np.zeros((BATCH, count, 4), np.float32), np.full((BATCH, count), -1, np.int32)
+    corners, sizes = draw.uniform(0, 0.5 * side, (BATCH, 6, 2)), draw.uniform(10, 0.5 * side, (BATCH, 6, 2))
+    boxes[:, :6], labels[:, :6] = np.concatenate([corners, corners + sizes], -1), draw.integers(0, classes, (BATCH, 6))
+    return [images, boxes, labels]
+
+
+if __name__ == "__main__":
+    sys.path[0] = str(PROJECT)
+    np.savez(sys.argv[3], **compute(sys.argv[1], sys.argv[2], sys.argv[4:]))
