@@ -22,11 +22,12 @@ SCHEDULE = ("schedule.warmup_epochs=0", "schedule.learning_rate=0.01", "schedule
 
 
 def compute(device, name, settings) -> dict:
-    """Run the evaluation network once, then `STEPS` training steps on one batch."""
-    from mindspore import Tensor
+    """Run the evaluation network once, then `STEPS` training steps on one batch; draw random numbers."""
+    from mindspore import Tensor, nn
 
     from scripts.benchmark_files import randomise_batch_norm
     from src.config import load_config, parse_override
+    from src.layers.dropout import Dropout
     from src.runtime import init_runtime
     from src.tasks import SCHEMAS, create_task
     from src.training.setup import build_run
@@ -43,10 +44,20 @@ def compute(device, name, settings) -> dict:
     data = SimpleNamespace(batches=UPDATES * config.train.accumulation_steps)
     run = build_run(task, config, runtime, network, data)
     step = run.train_step.set_train()
-    found["losses"] = np.array([float(step(*columns).asnumpy()) for _ in range(STEPS)])
+    before = read_parameters(network)
+    losses = [float(step(*columns).asnumpy())]
+    found.update({f"change {name}": value - before[name] for name, value in read_parameters(network).items()})
+    losses += [float(step(*columns).asnumpy()) for _ in range(STEPS - 1)]
+    found["losses"] = np.array(losses)
     found["skipped"] = np.array([float(step.skipped_updates.asnumpy().sum())])
-    run.settle()
-    return {**found, **{p.name: p.asnumpy().astype(np.float64) for p in network.get_parameters()}}
+    mask = nn.SequentialCell(Dropout(0.5)).set_train()
+    found["masks"] = np.stack([mask(Tensor(np.ones((4, 3000), np.float32))).asnumpy() for _ in range(20)])
+    return found
+
+
+def read_parameters(network) -> dict:
+    """Read {name: float64 array}, running statistics among them."""
+    return {parameter.name: parameter.asnumpy().astype(np.float64) for parameter in network.get_parameters()}
 
 
 def build_columns(config) -> list:

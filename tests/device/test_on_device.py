@@ -25,7 +25,7 @@ PRECISIONS = {  # how far the losses may be apart, relative to them
 
 @pytest.fixture(scope="session")
 def numbers(tmp_path_factory):
-    """Function (device, task, *settings) -> what `compute.compute` gives there; each is computed once."""
+    """Function (device, task, *settings) -> what `compute` of compute.py gives there, which is computed once."""
     folder, known = tmp_path_factory.mktemp("numbers"), {}
 
     def compute(device, *arguments):
@@ -55,17 +55,27 @@ def test_float32_steps_are_those_of_the_cpu(numbers, task):
     found, expected = (numbers(device, task, *PLAIN) for device in (DEVICES[0], "CPU"))
     np.testing.assert_allclose(found["losses"], expected["losses"], rtol=PRECISIONS["O0"])
     assert expected["losses"][-1] < expected["losses"][0]
-    for name in expected.keys() - {"losses", "skipped"}:
-        if not name.startswith("output"):
-            moved = np.abs(found[name] - expected[name]).max() / max(np.abs(expected[name]).max(), 1e-3)
-            assert moved <= 0.02, name
+    statistics = [name for name in expected if name.endswith(("moving_mean", "moving_variance"))]
+    weights = [name for name in expected if name.startswith("change") and name not in statistics]
+    for names in (weights, statistics):  # as vectors: single gradients move with rounding, at the kinks of ReLU
+        change, difference = (
+            np.concatenate([values.ravel() for values in parts])
+            for parts in ([expected[name] for name in names], [found[name] - expected[name] for name in names])
+        )
+        assert np.linalg.norm(difference) <= 0.1 * np.linalg.norm(change)
+
+
+def test_masks_of_dropout_are_those_of_the_cpu(numbers):
+    found, expected = (numbers(device, "classification", *PLAIN)["masks"] for device in (DEVICES[0], "CPU"))
+    assert np.array_equal(found, expected)
 
 
 @pytest.mark.parametrize("amp", ["auto", "O2", "O3"])
 @pytest.mark.parametrize("task", TASKS)
 def test_mixed_precision_learns_as_float32_does(numbers, task, amp):
     expected = numbers("CPU", task, *PLAIN)
-    settings = (f"precision.amp={amp}", *PLAIN[1:], "precision.loss_scale=1024")
+    scale = 1 if task == "detection" else 1024  # its loss is a sum over places
+    settings = (f"precision.amp={amp}", *PLAIN[1:], f"precision.loss_scale={scale}")
     found = numbers(DEVICES[0], task, *settings)
     np.testing.assert_allclose(found["losses"], expected["losses"], rtol=PRECISIONS[amp])
     assert found["skipped"] == 0
