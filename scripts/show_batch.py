@@ -21,7 +21,7 @@ from src.console import run
 from src.detection.dataset import NO_OBJECT
 from src.detection.drawing import draw_detections
 from src.detection.transforms import whole_view
-from src.drawing import escape, palette, shorten_name, to_colours
+from src.drawing import escape, label_classes, palette, shorten_name, to_colours
 from src.errors import UserError
 from src.files import atomic_path, refuse_existing
 from src.ranks import Ranks
@@ -102,7 +102,7 @@ def draw_boxes(columns, config, dataset, names):
         objects = [item.objects() for item in annotated]
         views = [whole_view(item.width, item.height, config.data.image_size) for item in annotated]
         objects = [(view.to_input(boxes), labels) for view, (boxes, labels) in zip(views, objects)]
-    colours = palette(len(names))
+    names, colours = label_classes(tuple(names)), palette(len(names))
     scale = max(1, round(LAYOUTS["detection"][2] * DPI / config.data.image_size))  # so that the texts are sharp
     for pixels, (boxes, labels) in zip(to_colours(images, config.data.mean, config.data.std), objects):
         image = Image.fromarray(pixels)

@@ -1,7 +1,11 @@
 """What an exported detector computes, for the formats that are written operator by operator."""
 
+import numpy as np
+from mindspore import Tensor, nn
+
 from src.detection.anchors import ANCHORS_PER_CELL
 from src.detection.yolov3 import BOX_OUTPUTS, MAX_LOG_GROWTH
+from src.export.folding import weights_of
 
 
 def describe_detector(graph, image, network) -> dict:
@@ -15,17 +19,34 @@ def describe_detector(graph, image, network) -> dict:
     Returns:
         {'boxes': (N, A, 4), 'objectness': (N, A), 'class_scores': (N, A, classes)}.
     """
-    outputs = network.network.heads[0][-1].out_channels // ANCHORS_PER_CELL
-    maps = predictions(graph, image, network.network)
-    raw = graph.join([graph.rows(x, outputs, f"rows.{scale}") for scale, x in enumerate(maps)], 1, "raw")
-    scores = graph.sigmoid(graph.columns(raw, BOX_OUTPUTS - 1, outputs, "scores"))
-    objectness = graph.squeeze(graph.columns(scores, 0, 1, "objectness.column"), "objectness")
-    class_scores = graph.columns(scores, 1, outputs - BOX_OUTPUTS + 1, "class_scores")
-    return {"boxes": boxes(graph, raw, network), "objectness": objectness, "class_scores": class_scores}
+    located, classified = [], []
+    for scale, (x, prediction) in enumerate(predictions(graph, image, network.network)):
+        outputs = prediction.out_channels // ANCHORS_PER_CELL
+        # apart from the start, so that nothing has to be cut out of the rows of all places
+        parts = {"boxes": (located, range(BOX_OUTPUTS)), "classes": (classified, range(BOX_OUTPUTS, outputs))}
+        for part, (rows, columns) in parts.items():
+            y = graph.convolution([x], select_outputs(prediction, columns), f"heads.{scale}.1.{part}")
+            rows.append(graph.rows(y, len(columns), f"rows.{scale}.{part}"))
+    raw = graph.join(located, 1, "raw")
+    objectness = graph.sigmoid(graph.columns(raw, BOX_OUTPUTS - 1, BOX_OUTPUTS, "objectness.column"))
+    return {
+        "boxes": boxes(graph, raw, network),
+        "objectness": graph.squeeze(objectness, "objectness"),
+        "class_scores": graph.sigmoid(graph.join(classified, 1, "classes")),
+    }
+
+
+def select_outputs(prediction, columns):
+    """Take the part of a prediction's nn.Conv2d that gives these of each anchor's outputs."""
+    count = prediction.out_channels
+    wanted = np.arange(count).reshape(ANCHORS_PER_CELL, -1)[:, list(columns)].ravel()
+    weight, bias = (array[wanted] for array in weights_of(prediction))
+    starts = {"weight_init": Tensor(weight), "bias_init": Tensor(bias)}
+    return nn.Conv2d(prediction.in_channels, len(wanted), 1, has_bias=True, **starts)
 
 
 def predictions(graph, image, detector) -> list:
-    """Add `YOLOv3`: the raw predictions of each scale, maps in the order of `STRIDES`."""
+    """Add `YOLOv3` but for its predictions: (last features, their convolution) in the order of `STRIDES`."""
     finer = graph.backbone(image, detector.backbone)[::-1]
     features, outputs = [finer[0]], []
     for scale, (block, (hidden, prediction)) in enumerate(zip(detector.blocks, detector.heads)):
@@ -35,8 +56,7 @@ def predictions(graph, image, detector) -> list:
             features = [carried, finer[scale]]
         for index, cell in enumerate(block):
             features = [activated(graph, features, cell, f"neck.{scale}.{index}")]
-        x = activated(graph, features, hidden, f"heads.{scale}.0")
-        outputs.append(graph.convolution([x], prediction, f"heads.{scale}.1"))
+        outputs.append((activated(graph, features, hidden, f"heads.{scale}.0"), prediction))
     return outputs
 
 
