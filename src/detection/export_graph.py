@@ -26,13 +26,14 @@ def describe_detector(graph, image, network) -> dict:
         parts = {"boxes": (located, range(BOX_OUTPUTS)), "classes": (classified, range(BOX_OUTPUTS, outputs))}
         for part, (rows, columns) in parts.items():
             y = graph.convolution([x], select_outputs(prediction, columns), f"heads.{scale}.1.{part}")
+            y = graph.sigmoid(y) if part == "classes" else y  # with the convolution, where a runtime can
             rows.append(graph.rows(y, len(columns), f"rows.{scale}.{part}"))
     raw = graph.join(located, 1, "raw")
     objectness = graph.sigmoid(graph.columns(raw, BOX_OUTPUTS - 1, BOX_OUTPUTS, "objectness.column"))
     return {
         "boxes": boxes(graph, raw, network),
         "objectness": graph.squeeze(objectness, "objectness"),
-        "class_scores": graph.sigmoid(graph.join(classified, 1, "classes")),
+        "class_scores": graph.join(classified, 1, "class_scores"),
     }
 
 

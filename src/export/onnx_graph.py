@@ -212,6 +212,8 @@ class OnnxGraph(GraphBuilder):
         return self.node("Squeeze", [rows, axis], name, self.shapes[rows][1:-1])
 
     def sigmoid(self, x):
+        if is_tiled(self, x):
+            return each_pixel(self, x, lambda part, _: self.sigmoid(part), f"{x.name}.gate")
         if isinstance(x, FeatureMap):
             return super().sigmoid(x)
         return self.node("Sigmoid", [x], f"{x}.sigmoid", self.shapes[x][1:])
