@@ -157,8 +157,8 @@ def draw(rows, results, runtimes, path) -> None:
             line = "" if family == MOBILENETV2.family else "-"  # these are of one size
             axis.plot(*zip(*[point[:2] for point in points]), marker="o", linestyle=line, label=family)
             for number, (x, y, label) in enumerate(points):
-                place = (5, 4 if number % 2 else -11)
-                axis.annotate(label, (x, y), xytext=place, textcoords="offset points", fontsize=7)
+                place, side = ((5, 4 if number % 2 else -11), "left") if len(points) > 1 else ((0, -19), "center")
+                axis.annotate(label, (x, y), xytext=place, textcoords="offset points", fontsize=7, ha=side)
         axis.margins(x=0.45, y=0.12)
         axis.set_xlabel("multiply-adds, millions" if kind == "multiply_adds" else f"{RUNTIMES[kind][0]}, ms an image")
         axis.set_ylabel("top-1 accuracy on ImageNet, published, %")
