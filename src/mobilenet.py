@@ -11,9 +11,9 @@ from typing import NamedTuple, Optional, Tuple
 from mindspore import nn
 
 from src.architecture import check_input_size
-from src.layers.blocks import build_batch_norm, build_convolution
+from src.layers.blocks import build_batch_norm, build_convolution, build_dense
 from src.layers.channels import round_channels
-from src.layers.dropout import build_drop_path
+from src.layers.dropout import Dropout, build_drop_path
 
 IN_CHANNELS, STEM_STRIDE = 3, 2
 FEATURE_STAGES = (1, 2, 4, 6)  # the last ones of strides 4, 8, 16 and 32
@@ -191,13 +191,14 @@ class InvertedResidual(nn.Cell):
 
 
 class MobileNet(nn.Cell):
-    """Stem and stages of a network; those that derive from it add the head.
+    """Stem, stages and classifier of a network; those that derive from it add `head`, and call `build_classifier`.
 
     Args:
         family: name of the network, for errors.
         stages: for each the list of its `BottleneckPlan`s.
         cells: the cells of these plans, likewise.
         activation: of the stem, of `ACTIVATIONS`.
+        features_only: whether the network ends in the maps of `features`, without head and classifier.
 
     Attributes:
         feature_channels: channels of the four maps that `features` returns.
@@ -205,9 +206,9 @@ class MobileNet(nn.Cell):
         stage_ends: the bottlenecks that they are the outputs of, counted over all stages.
     """
 
-    def __init__(self, family, stages, cells, activation):
+    def __init__(self, family, stages, cells, activation, features_only):
         super().__init__()
-        self.family = family
+        self.family, self.features_only = family, features_only
         self.conv_stem = build_convolution(IN_CHANNELS, stages[0][0].in_channels, 3, stride=STEM_STRIDE)
         self.bn1 = build_batch_norm(stages[0][0].in_channels)
         self.activation_kind = activation
@@ -217,6 +218,11 @@ class MobileNet(nn.Cell):
         self.stage_ends = tuple(plan.index for plan in ends)
         self.feature_channels = tuple(plan.out_channels for plan in ends)
         self.feature_strides = tuple(plan.output_stride for plan in ends)
+
+    def build_classifier(self, channels, num_classes, dropout):
+        """Add what follows a head of these channels."""
+        self.dropout = Dropout(dropout) if dropout > 0 else None
+        self.classifier = build_dense(channels, num_classes)
 
     def features(self, x):
         """Compute the feature maps of float32 (N, 3, H, W) at the last stage of each stride.
@@ -233,3 +239,12 @@ class MobileNet(nn.Cell):
             if index in FEATURE_STAGES:
                 maps += (x,)
         return maps
+
+    def construct(self, x):
+        maps = self.features(x)
+        if self.features_only:
+            return maps
+        x = self.head(maps[-1]).flatten(start_dim=1)  # (N, C, 1, 1) -> (N, C)
+        if self.dropout is not None:
+            x = self.dropout(x)
+        return self.classifier(x)

@@ -26,8 +26,7 @@ from src.dfc_attention import DFCAttention
 from src.errors import UserError
 from src.fields import bounded
 from src.layers.attention import CBAM, SE, CoordinateAttention
-from src.layers.blocks import build_batch_norm, build_convolution, build_dense, global_mean
-from src.layers.dropout import Dropout
+from src.layers.blocks import build_batch_norm, build_convolution, global_mean
 from src.mobilenet import (
     BottleneckRow,
     InvertedResidual,
@@ -120,24 +119,16 @@ class MobileNetV2(MobileNet):
     def __init__(self, num_classes, options):
         stages = plan_stages(options)
         cells = [[build_bottleneck(plan, options) for plan in plans] for plans in stages]
-        super().__init__("MobileNetV2", stages, cells, ACTIVATION)
-        self.features_only = options.features_only
+        super().__init__("MobileNetV2", stages, cells, ACTIVATION, options.features_only)
         if not options.features_only:
             head_channels = max(HEAD_CHANNELS, scale_channels(HEAD_CHANNELS, options.width))
             self.conv_head = build_convolution(self.feature_channels[-1], head_channels)
             self.bn2 = build_batch_norm(head_channels)
-            self.dropout = Dropout(options.dropout) if options.dropout > 0 else None
-            self.classifier = build_dense(head_channels, num_classes)
+            self.build_classifier(head_channels, num_classes, options.dropout)
 
-    def construct(self, x):
-        maps = self.features(x)
-        if self.features_only:
-            return maps
-        x = self.activation(self.bn2(self.conv_head(maps[-1])))
-        x = global_mean(x).flatten(start_dim=1)  # (N, C, H, W) -> (N, C, 1, 1) -> (N, C)
-        if self.dropout is not None:
-            x = self.dropout(x)
-        return self.classifier(x)
+    def head(self, x):
+        """Compute (N, C, H, W) -> (N, C', 1, 1)."""
+        return global_mean(self.activation(self.bn2(self.conv_head(x))))
 
 
 def build_bottleneck(plan, options):

@@ -21,10 +21,8 @@ from src.layers.blocks import (
     SqueezeExcitation,
     build_batch_norm,
     build_convolution,
-    build_dense,
     global_mean,
 )
-from src.layers.dropout import Dropout
 from src.mobilenet import (
     ACTIVATIONS,
     BottleneckRow,
@@ -105,22 +103,15 @@ class MobileNetV3(MobileNet):
     def __init__(self, num_classes, options):
         stages = plan_stages(options)
         cells = [[build_bottleneck(plan) for plan in plans] for plans in stages[:-1]]
-        super().__init__("MobileNetV3", stages, [*cells, [LastConvolution(*stages[-1])]], ACTIVATION)
-        self.features_only = options.features_only
+        cells.append([LastConvolution(*stages[-1])])
+        super().__init__("MobileNetV3", stages, cells, ACTIVATION, options.features_only)
         if not options.features_only:
             self.conv_head = build_convolution(self.feature_channels[-1], HEAD_CHANNELS, has_bias=True)
-            self.dropout = Dropout(options.dropout) if options.dropout > 0 else None
-            self.classifier = build_dense(HEAD_CHANNELS, num_classes)
+            self.build_classifier(HEAD_CHANNELS, num_classes, options.dropout)
 
-    def construct(self, x):
-        maps = self.features(x)
-        if self.features_only:
-            return maps
-        x = self.activation(self.conv_head(global_mean(maps[-1])))  # (N, C, H, W) -> (N, C, 1, 1)
-        x = x.flatten(start_dim=1)  # (N, C, 1, 1) -> (N, C)
-        if self.dropout is not None:
-            x = self.dropout(x)
-        return self.classifier(x)
+    def head(self, x):
+        """Compute (N, C, H, W) -> (N, C', 1, 1)."""
+        return self.activation(self.conv_head(global_mean(x)))
 
 
 def plan_stages(options: MobileNetV3Options) -> list:

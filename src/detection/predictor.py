@@ -66,7 +66,8 @@ class DetectionPredictor:
             sides = " ".join(f"{side:.1f}" for side in finding["box"])
             lines.append(f"  {finding['score']:7.2%}  {finding['class']}  {sides}")
         if draws:
-            texts = [f"{label_classes(names)[finding['index']]} {finding['score']:.0%}" for finding in findings]
+            drawn = label_classes(names)
+            texts = [f"{drawn[finding['index']]} {finding['score']:.0%}" for finding in findings]
             draw_detections(image, boxes, texts, palette(len(names))[labels])
         return Prediction(path, findings, tuple(lines), image if draws else None)
 

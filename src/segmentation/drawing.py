@@ -22,7 +22,8 @@ def draw_overlay(image, classes, shown, names):
     """
     colours = palette(len(names))
     mixed = Image.blend(Image.fromarray(image), Image.fromarray(colours[classes]), OPACITY)
-    labels = [label_classes(tuple(names))[index] for index in shown]
+    drawn = label_classes(tuple(names))
+    labels = [drawn[index] for index in shown]
     text_left, draw = mixed.width + MARGIN + LINE_HEIGHT, ImageDraw.Draw(mixed)
     width = text_left + max(text_size(draw, label, FONT_SIZE)[0] for label in labels) + 2 * MARGIN
     canvas = Image.new("RGB", (width, max(mixed.height, len(shown) * LINE_HEIGHT + MARGIN)), "white")
