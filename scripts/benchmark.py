@@ -188,8 +188,9 @@ def benchmark_network(arguments, network, kind, folder):
             rows[key][batch] = summarise(results[key])
             if kind == "infer":
                 rows[key][batch]["difference"] = difference(results[key], expected)
-            file = Path(folder) / f"{network}.{FILES[key].format(batch=batch)}"
-            rows[key][batch]["file_mb"] = file.stat().st_size / 1e6
+            # PyTorch's exporter can put weights in a file beside the graph's
+            files = Path(folder).glob(f"{network}.{FILES[key].format(batch=batch)}*")
+            rows[key][batch]["file_mb"] = sum(file.stat().st_size for file in files) / 1e6
     return {"network": network, **facts, "rows": rows}, notes
 
 

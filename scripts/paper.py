@@ -154,8 +154,10 @@ def draw(rows, results, runtimes, path) -> None:
                 families.setdefault(row.family, []).append((x, row.accuracy, row.label))
         for family, points in families.items():
             points.sort()
-            line = "" if family == MOBILENETV2.family else "-"  # these are of one size
-            axis.plot(*zip(*[point[:2] for point in points]), marker="o", linestyle=line, label=family)
+            of_one_size = len(points) == 1 or family == MOBILENETV2.family
+            axis.plot(
+                *zip(*[point[:2] for point in points]), marker="o", linestyle="" if of_one_size else "-", label=family
+            )
             for number, (x, y, label) in enumerate(points):
                 place, side = ((5, 4 if number % 2 else -11), "left") if len(points) > 1 else ((0, -19), "center")
                 axis.annotate(label, (x, y), xytext=place, textcoords="offset points", fontsize=7, ha=side)

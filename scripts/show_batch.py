@@ -21,7 +21,7 @@ from src.console import run
 from src.detection.dataset import NO_OBJECT
 from src.detection.drawing import draw_detections
 from src.detection.transforms import whole_view
-from src.drawing import escape, label_classes, palette, shorten_name, to_colours
+from src.drawing import add_fonts, escape, label_classes, palette, shorten_name, to_colours
 from src.errors import UserError
 from src.files import atomic_path, refuse_existing
 from src.ranks import Ranks
@@ -70,7 +70,8 @@ def read_samples(config, split, count):
     dataset = task.build_dataset(split, Ranks())
     for line in dataset.notes:
         print(line)
-    names = dataset.class_names or task.class_names()
+    names = label_classes(tuple(dataset.class_names or task.class_names()))
+    add_fonts(names)
     batches = dataset.pipeline().create_tuple_iterator(num_epochs=1, output_numpy=True)
     draw = {"classification": draw_classes, "detection": draw_boxes, "segmentation": draw_masks}[config.task]
     samples = (sample for columns in batches for sample in draw(columns, config, dataset, names))
@@ -102,7 +103,7 @@ def draw_boxes(columns, config, dataset, names):
         objects = [item.objects() for item in annotated]
         views = [whole_view(item.width, item.height, config.data.image_size) for item in annotated]
         objects = [(view.to_input(boxes), labels) for view, (boxes, labels) in zip(views, objects)]
-    names, colours = label_classes(tuple(names)), palette(len(names))
+    colours = palette(len(names))
     scale = max(1, round(LAYOUTS["detection"][2] * DPI / config.data.image_size))  # so that the texts are sharp
     for pixels, (boxes, labels) in zip(to_colours(images, config.data.mean, config.data.std), objects):
         image = Image.fromarray(pixels)

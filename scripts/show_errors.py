@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from src.command_line import add_overrides, add_weights, build_parser, read_config, start_runtime
 from src.console import run
 from src.data.images import load_image
-from src.drawing import escape, shorten_name
+from src.drawing import add_fonts, escape, label_classes, shorten_name
 from src.errors import UserError
 from src.files import atomic_path, refuse_existing
 from src.inference.loading import cache_graphs, load_network
@@ -149,7 +149,9 @@ def main():
     chosen = np.argsort(-metrics.loss, kind="stable")[: arguments.count]
     transform, rotates = task.build_transform(training=False), config.data.exif_rotation
     images = [np.asarray(transform(load_image(dataset.records[i], exif_rotation=rotates))) for i in chosen]
-    figures = draw_errors(metrics, chosen, images, names), draw_confusion(counts, names)
+    drawn = label_classes(tuple(names))
+    add_fonts(drawn)
+    figures = draw_errors(metrics, chosen, images, drawn), draw_confusion(counts, drawn)
     for path, figure in zip(paths, figures):
         with atomic_path(path) as temporary:
             figure.savefig(temporary, dpi=150, format="png")

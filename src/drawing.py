@@ -127,6 +127,19 @@ def shorten_name(name, length):
     return name if len(name) <= length else f"{name[: length - 3].rstrip()}..."
 
 
+def add_fonts(texts) -> None:
+    """Have matplotlib draw what its usual font lacks with the fonts of `draw_text`, in figures made later."""
+    from matplotlib import font_manager, rcParams
+
+    files = {find_font(character) for character in set().union(*texts)} - {default_font(), PILLOWS, None}
+    for file in sorted(files):
+        path = open_font(file, CHECKED_HEIGHT).path
+        font_manager.fontManager.addfont(path)
+        name = font_manager.FontProperties(fname=path).get_name()
+        if name not in rcParams["font.family"]:
+            rcParams["font.family"] = [*rcParams["font.family"], name]
+
+
 def escape(text):
     """Give a text that matplotlib draws as it is: between two dollar signs it would read mathematics."""
     return text.replace("$", r"\$")

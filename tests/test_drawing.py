@@ -1,9 +1,14 @@
 """Class names in scripts that the usual font lacks: another font draws them, or else their numbers stand there."""
 
+import warnings
+
 import numpy as np
 import pytest
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
+from matplotlib import rc_context
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
 from src import drawing
@@ -113,6 +118,21 @@ def test_boxes_have_the_same_fonts(font, choose_fallbacks):
         return np.asarray(image)
 
     assert not np.array_equal(draw(font), draw())
+
+
+def test_figures_have_the_same_fonts(font, choose_fallbacks):
+    choose_fallbacks("not-there", font)
+    figure = Figure(figsize=(1, 1), dpi=100)
+    with rc_context(), warnings.catch_warnings():
+        warnings.simplefilter("error")  # one tells of characters without a font
+        drawing.add_fonts(["cat", "猫"])
+        figure.text(0, 0.1, "猫", fontsize=36)
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+    drawn = np.asarray(canvas.buffer_rgba())[..., 0] < 128
+    sides = [np.ptp(np.flatnonzero(drawn.any(axis))) + 1 for axis in (0, 1)]
+    np.testing.assert_allclose(sides, 0.8 * 36 * 100 / 72, atol=1)  # the square of the font, in pixels
+    assert drawn.sum() == np.prod(sides)
 
 
 def test_pillows_own_fonts(font, choose_fallbacks, monkeypatch):

@@ -166,10 +166,11 @@ class OnnxGraph(GraphBuilder):
     def average_pool(self, x, name) -> FeatureMap:
         return self.pool("AveragePool", x, name)
 
-    def relu(self, x) -> FeatureMap:
-        if is_tiled(self, x):
-            return each_pixel(self, x, lambda part, _: self.relu(part), f"{x.name}.relu")
-        return super().relu(x)
+    def elementwise(self, operation, inputs, name, **attributes) -> FeatureMap:
+        """Add a node on maps of one shape; on the pixels of its tiles, where a map alone is in these."""
+        if len(inputs) > 1 or not is_tiled(self, *inputs):
+            return super().elementwise(operation, inputs, name, **attributes)
+        return each_pixel(self, *inputs, lambda x, own: self.elementwise(operation, [x], own, **attributes), name)
 
     def leaky_relu(self, x, slope) -> FeatureMap:
         if is_tiled(self, x):
@@ -212,8 +213,6 @@ class OnnxGraph(GraphBuilder):
         return self.node("Squeeze", [rows, axis], name, self.shapes[rows][1:-1])
 
     def sigmoid(self, x):
-        if is_tiled(self, x):
-            return each_pixel(self, x, lambda part, _: self.sigmoid(part), f"{x.name}.gate")
         if isinstance(x, FeatureMap):
             return super().sigmoid(x)
         return self.node("Sigmoid", [x], f"{x}.sigmoid", self.shapes[x][1:])
