@@ -122,7 +122,7 @@ def test_of_a_ghost_bottleneck_the_shortcut_is_left(pynative, index):
     assert_close(result[kept], (shortcut + 2 * (whole - shortcut))[kept], 1e-5)
 
 
-@pytest.mark.parametrize("name", ["ghostnetv2_1x", "mobilenetv2_1x"])
+@pytest.mark.parametrize("name", ["mobilenetv2_1x", pytest.param("ghostnetv2_1x", marks=pytest.mark.slow)])
 def test_evaluation_and_exported_files_have_none_of_it(name):
     networks = []
     for p in (0.0, 0.7):

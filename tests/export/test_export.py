@@ -123,7 +123,11 @@ def test_tflite(tmp_path, capfd, network, expected, batch, softmax, weights_type
 
 @pytest.mark.parametrize(
     ("file_format", "package", "batch"),
-    [("TFLITE", "ai_edge_quantizer", 2), ("ONNX", "onnxruntime", 2), ("ONNX", "onnxruntime", None)],
+    [
+        ("TFLITE", "ai_edge_quantizer", 2),
+        ("ONNX", "onnxruntime", None),
+        pytest.param("ONNX", "onnxruntime", 2, marks=pytest.mark.slow),
+    ],
 )
 def test_int8(tmp_path, capfd, network, expected, file_format, package, batch):
     """Calibrated on the images that it is then asked about; the ranges of others may be too narrow for them."""

@@ -139,7 +139,7 @@ def test_detector_is_near_and_its_boxes_are_decoded_in_float32(tmp_path):
     assert not any(node.op_type == "QuantizeLinear" for node in nodes[last:])
 
 
-@pytest.mark.parametrize("output_stride", [8, 16])
+@pytest.mark.parametrize("output_stride", [8, pytest.param(16, marks=pytest.mark.slow)])
 def test_segmenter_is_near(tmp_path, output_stride):
     features = backbone(features_only=True, output_stride=output_stride)
     cell, folded = build(FullSizeLogits(DeepLabV3(features, 5, 16, (2, 4, 6), 8, 0.1)))

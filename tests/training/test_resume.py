@@ -186,8 +186,8 @@ def check_same(whole, broken):
 @pytest.mark.parametrize(
     ("script", "recipe"),
     [
-        ("tests/training/tiny_train.py", "rmsprop"),
         ("tests/training/tiny_train.py", "everything"),
+        pytest.param("tests/training/tiny_train.py", "rmsprop", marks=pytest.mark.slow),
         *(pytest.param("train.py", recipe, marks=pytest.mark.slow) for recipe in RECIPES),
     ],
 )

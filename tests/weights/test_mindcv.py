@@ -73,7 +73,7 @@ def test_a_checkpoint_loads_and_gives_the_same_logits(timm_model, checkpoint):
     assert np.abs(network(Tensor(x)).asnumpy() - expected).max() < 1e-5 * np.ptp(expected)
 
 
-@pytest.mark.parametrize("ending", ["ckpt", "safetensors"])
+@pytest.mark.parametrize("ending", ["ckpt", pytest.param("safetensors", marks=pytest.mark.slow)])
 def test_porting_there_and_back_is_exact(arrays, checkpoint, tmp_path, ending):
     script, middle, end = "scripts/port_weights.py", f"ours.{ending}", f"theirs.{ending}"
     result = call_here(script, "--input", checkpoint, "--output", middle, cwd=tmp_path)
