@@ -188,9 +188,10 @@ def benchmark_network(arguments, network, kind, folder):
             rows[key][batch] = summarise(results[key])
             if kind == "infer":
                 rows[key][batch]["difference"] = difference(results[key], expected)
-            # PyTorch's exporter can put weights in a file beside the graph's
-            files = Path(folder).glob(f"{network}.{FILES[key].format(batch=batch)}*")
-            rows[key][batch]["file_mb"] = sum(file.stat().st_size for file in files) / 1e6
+            file = Path(folder) / f"{network}.{FILES[key].format(batch=batch)}"
+            beside = Path(f"{file}.data")  # weights that PyTorch's exporter has put there
+            size = file.stat().st_size + (beside.stat().st_size if beside.exists() else 0)
+            rows[key][batch]["file_mb"] = size / 1e6
     return {"network": network, **facts, "rows": rows}, notes
 
 
