@@ -110,23 +110,11 @@ def prepare_row(options):
 
 def build_random(options):
     """A task and its network, with random weights and statistics: a file that leaves them out would show."""
+    from random_weights import randomise
+
     start_mindspore(options)
     task = build_task(options)
-    return task, randomise_batch_norm(task.build_network())
-
-
-def randomise_batch_norm(network, seed=SEED):
-    """Give a network of this project random batch normalisation; returns it in evaluation mode."""
-    import mindspore
-
-    generator = np.random.default_rng(seed)
-    ranges = {"gamma": (0.5, 1.5), "beta": (-0.5, 0.5), "moving_mean": (-0.5, 0.5), "moving_variance": (0.5, 1.5)}
-    for parameter in network.get_parameters():
-        limits = ranges.get(parameter.name.rpartition(".")[2])
-        if limits:
-            values = generator.uniform(*limits, parameter.shape).astype(np.float32)
-            parameter.set_data(mindspore.Tensor(values))
-    return network.set_train(False)
+    return task, randomise(task.build_network())
 
 
 def export_files(options, task, network):

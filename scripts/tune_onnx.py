@@ -19,7 +19,7 @@ SCRIPTS = Path(__file__).resolve().parent
 sys.path[:0] = [str(SCRIPTS.parent), str(SCRIPTS)]
 
 from benchmark import describe_machine, machine, missing
-from benchmark_files import randomise_batch_norm
+from random_weights import randomise
 
 from src.architecture import BLOCKS, MIN_INPUT_SIZE, VARIANTS
 from src.console import Parser, run
@@ -136,7 +136,7 @@ def build_network(name):
     from src.export.folding import fold_batch_norm
     from src.ghostnetv2 import create_network
 
-    return fold_batch_norm(randomise_batch_norm(create_network(name, dropout=0.0)))
+    return fold_batch_norm(randomise(create_network(name, dropout=0.0)))
 
 
 def check_outputs(actual, expected) -> None:

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scripts.benchmark_files import randomise_batch_norm as randomise_batch_norm
+from scripts.random_weights import SHAPE, draw, measure
+from scripts.random_weights import randomise as randomise
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -35,20 +36,30 @@ def shared_data(name):
 
 
 def randomise_(model, seed=0):
-    """Give a torch model random weights and, above all, random batch normalisation; returns it in eval mode."""
+    """As `randomise`: give a torch model of images random weights; returns it in evaluation mode."""
     torch = importlib.import_module("torch")
-    generator = torch.Generator().manual_seed(seed)
+    generator = np.random.default_rng(seed)
 
-    def uniform(tensor, low, high):
-        tensor.data.copy_(torch.rand(tensor.shape, generator=generator) * (high - low) + low)
+    def set_(tensor, values):
+        tensor.data.copy_(torch.from_numpy(np.asarray(values)))
 
+    def set_statistics(norm, features):
+        mean, variance = measure(features[0].numpy())
+        set_(norm.running_mean, mean + np.sqrt(variance) * generator.uniform(-0.5, 0.5, mean.shape))
+        set_(norm.running_var, variance * generator.uniform(0.5, 1.5, mean.shape))
+
+    hooks = []
     for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            uniform(module.weight, 0.5, 1.5)
-            uniform(module.bias, -0.5, 0.5)
-            uniform(module.running_mean, -0.5, 0.5)
-            uniform(module.running_var, 0.5, 1.5)
-    return model.eval()
+        is_norm = isinstance(module, torch.nn.BatchNorm2d)
+        for name, parameter in module.named_parameters(recurse=False):
+            set_(parameter, draw(generator, "gamma" if is_norm and name == "weight" else name, parameter.shape))
+        if is_norm:
+            hooks.append(module.register_forward_pre_hook(set_statistics))
+    with torch.no_grad():
+        model.eval()(torch.from_numpy(normal(*SHAPE)))
+    for hook in hooks:
+        hook.remove()
+    return model
 
 
 def copy_weights(model, network):

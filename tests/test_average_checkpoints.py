@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import yaml
-from helpers import call_here, randomise_batch_norm, write_images
+from helpers import call_here, randomise, write_images
 from training.tiny_network import TinyNetwork
 
 from src.weights import read_weights, save_weights, write_weights
@@ -30,7 +30,7 @@ def tiny(monkeypatch):
 
 def write_checkpoint(path, seed):
     network = TinyNetwork(2, 0.0)
-    randomise_batch_norm(network, seed)
+    randomise(network, seed=seed)
     generator = np.random.default_rng(seed)
     for parameter in network.classifier.get_parameters():
         parameter.set_data(type(parameter.data)(generator.standard_normal(parameter.shape).astype(np.float32)))

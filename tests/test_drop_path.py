@@ -4,7 +4,7 @@ import mindspore
 import numpy as np
 import pytest
 import yaml
-from helpers import assert_close, normal, optimizer_of, random_timm, randomise_batch_norm, reference, step_of
+from helpers import assert_close, normal, optimizer_of, random_timm, randomise, reference, step_of
 from mindspore import Tensor, nn
 from test_mobilenetv2 import copy, named_as_ours
 
@@ -107,7 +107,7 @@ def test_logits_and_gradients_equal_timms_for_the_same_masks(pynative, monkeypat
 @pytest.mark.parametrize("index", [3, 4], ids=["projected", "identity"])
 def test_of_a_ghost_bottleneck_the_shortcut_is_left(pynative, index):
     plans = [plan_blocks(NetworkOptions(drop_path=p))[index] for p in (0.0, 0.9)]
-    plain = randomise_batch_norm(GhostBottleneck(plans[0], NetworkOptions())).set_train(False)
+    plain = randomise(GhostBottleneck(plans[0], NetworkOptions()), normal(2, plans[0].in_channels, 9, 11))
     dropping = GhostBottleneck(plans[1]._replace(drop_path=0.5), NetworkOptions())
     for parameter, value in zip(dropping.get_parameters(), plain.get_parameters()):
         assert parameter.name == value.name
@@ -127,7 +127,7 @@ def test_evaluation_and_exported_files_have_none_of_it(name):
     networks = []
     for p in (0.0, 0.7):
         network = create_network(name, 20, dropout=0.0, drop_path=p)
-        networks.append(randomise_batch_norm(network).set_train(False))
+        networks.append(randomise(network))
     plain, dropping = networks
     assert len(paths_of(dropping)) >= 10 and not paths_of(plain)
     assert [p.name for p in plain.get_parameters()] == [p.name for p in dropping.get_parameters()]

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import PROJECT, call_here, randomise_batch_norm, reference, write_images
+from helpers import PROJECT, call_here, randomise, reference, write_images
 
 from src.config import load_config, parse_override
 from src.tasks import SCHEMAS, create_task
@@ -66,7 +66,7 @@ def export(folder, task, file_format):
     if not checkpoint.exists():
         overrides = [parse_override(text) for text in settings]
         network = create_task(load_config(config, SCHEMAS, overrides)).build_network()
-        save_weights(randomise_batch_norm(network), checkpoint)
+        save_weights(randomise(network), checkpoint)
     arguments = ["--config", config, "--checkpoint_path", checkpoint, "--file_format", file_format]
     result = call_here("export.py", *arguments, "--file_name", task, *settings, cwd=folder)
     assert result.returncode == 0, result.stderr

@@ -4,7 +4,7 @@ import mindspore
 import numpy as np
 import pytest
 import yaml
-from helpers import call, normal, optimizer_of, random_timm, randomise_batch_norm, reference, write_images
+from helpers import call, normal, optimizer_of, random_timm, randomise, reference, write_images
 from mindspore import Tensor, nn
 from training.tiny_network import TinyNetwork
 
@@ -31,7 +31,7 @@ def graph_mode():
 def tiny_teacher():
     mindspore.set_seed(9)
     network = TinyNetwork(CLASSES, 0.0)
-    randomise_batch_norm(network)
+    randomise(network)
     network.dropout = nn.Identity()
     return build_teacher(network)
 
@@ -105,7 +105,7 @@ def test_a_teacher_of_timm_gives_timms_logits_in_training(tmp_path):
 def write_run(folder, name, **options):
     """A run's checkpoint beside its settings."""
     network = create_network(name, 3, **options)
-    randomise_batch_norm(network)
+    randomise(network)
     folder.mkdir(exist_ok=True)
     save_weights(network, folder / "best.ckpt")
     settings = {"network": {"name": name, "num_classes": 3, **options}, "data": {"class_names": ["a", "b", "c"]}}

@@ -6,7 +6,7 @@ import shutil
 import mindspore
 import numpy as np
 import pytest
-from helpers import PROJECT, call_here, randomise_batch_norm, reference, write_images
+from helpers import PROJECT, call_here, randomise, reference, write_images
 from mindspore import nn
 from PIL import Image
 
@@ -43,7 +43,7 @@ def folder(tmp_path_factory):
     for path in (root / "mirrored").rglob("*.png"):
         Image.open(path).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(path)
     mindspore.set_seed(0)
-    save_weights(randomise_batch_norm(create_task(configure()).build_network()), root / "a.ckpt")
+    save_weights(randomise(create_task(configure()).build_network()), root / "a.ckpt")
     return root
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from detection.coco_files import CLASSES, CONFIG, SIZE, content, create, write_split
 from detection.test_yolov3 import torch_outputs
-from helpers import call_here, copy_weights, normal, random_timm, randomise_batch_norm, reference
+from helpers import call_here, copy_weights, normal, random_timm, randomise, reference
 from mindspore import Tensor
 
 from src.detection.anchors import ANCHORS, place_anchors, scale_anchors
@@ -19,16 +19,10 @@ from src.weights import save_weights
 TOLERANCE = 1e-4  # of the outputs' range
 
 
-def detector(backbone):
-    """A detector of random weights, but for the backbone's, whose outputs differ from place to place."""
-    mindspore.set_seed(1)
-    network = YOLOv3(backbone, num_classes=len(CLASSES), channels=96).set_train(False)
-    for cells in (network.laterals, network.blocks, network.heads):
-        randomise_batch_norm(cells)
-    for head in network.heads:
-        weight = head[-1].weight
-        weight.set_data(Tensor(30 * weight.asnumpy()))
-    return network
+def detector(**options):
+    """A detector of random weights."""
+    backbone = create_network("ghostnetv2_1x", features_only=True, **options)
+    return randomise(YOLOv3(backbone, num_classes=len(CLASSES), channels=96))
 
 
 def run_onnx(cell, x, batch):
@@ -70,12 +64,11 @@ def test_outputs_equal_pytorch(size, batch):
     mindspore.set_context(mode=mindspore.PYNATIVE_MODE)
     model = random_timm("ghostnetv2_100", drop_rate=0.0)
     weights = {p.name: p for p in copy_weights(model, create_network("ghostnetv2_1x", dropout=0.0)).get_parameters()}
-    backbone = create_network("ghostnetv2_1x", features_only=True)
-    for parameter in backbone.get_parameters():
-        parameter.set_data(weights[parameter.name])
-    network, anchors, x = detector(backbone), scale_anchors(ANCHORS, size / 320), normal(2, 3, size, size)
+    network, anchors, x = detector(), scale_anchors(ANCHORS, size / 320), normal(2, 3, size, size)
+    for parameter in network.backbone.get_parameters():
+        parameter.set_data(weights[parameter.name.removeprefix("backbone.")])
     with torch.no_grad():
-        maps = timm_maps(model, torch.from_numpy(x), backbone.stage_ends)[-3:]
+        maps = timm_maps(model, torch.from_numpy(x), network.backbone.stage_ends)[-3:]
     expected = decode(torch_outputs(network, maps), anchors, size)
     actual = run_onnx(WithDecoding(network, anchors, size), x, batch)
     assert list(actual) == list(create("nowhere").export_signature().output_names)
@@ -89,7 +82,7 @@ def test_outputs_equal_pytorch(size, batch):
 @pytest.mark.parametrize("options", [{}, {"width": 0.5}, {"dfc_up_sampling": "bilinear"}], ids=str)
 def test_other_sizes_and_backbones_equal_the_cell(size, options):
     mindspore.set_context(mode=mindspore.PYNATIVE_MODE)
-    network = detector(randomise_batch_norm(create_network("ghostnetv2_1x", features_only=True, **options)))
+    network = detector(**options)
     cell, x = WithDecoding(network, scale_anchors(ANCHORS, size / 320), size).set_train(False), normal(1, 3, size, size)
     for ours, theirs in zip(run_onnx(cell, x, 1).values(), cell(Tensor(x))):
         assert np.abs(ours - theirs.asnumpy()).max() <= TOLERANCE * np.ptp(theirs.asnumpy())
@@ -99,9 +92,7 @@ def test_evaluation_of_the_file_equals_that_of_the_checkpoint(tmp_path):
     """A random detector's own detections are the objects that it is measured on: its precision is in between."""
     reference("onnx"), reference("onnxruntime")
     write_split(tmp_path / "data", "val2017")
-    mindspore.set_seed(1)
-    backbone = randomise_batch_norm(create_network("ghostnetv2_1x", features_only=True))
-    save_weights(detector(backbone), tmp_path / "net.ckpt")
+    save_weights(detector(), tmp_path / "net.ckpt")
     settings = [f"network.num_classes={len(CLASSES)}", f"data.image_size={SIZE}", "runtime.graph_mode=false"]
     config = ("--config", CONFIG, "--data_url", "data", *settings)
     # few detections: among many, scores that hardly differ would change places by rounding

@@ -3,7 +3,7 @@
 import mindspore
 import numpy as np
 import pytest
-from helpers import normal, randomise_batch_norm, reference
+from helpers import normal, randomise, reference
 from mindspore import Tensor, nn
 
 from src.detection.anchors import ANCHORS, STRIDES, place_anchors, scale_anchors
@@ -57,8 +57,8 @@ def torch_outputs(network, maps):
 @pytest.mark.parametrize("sizes", [((8, 12), (4, 6), (2, 3)), ((5, 7), (3, 4), (2, 2))], ids=["even", "odd"])
 def test_neck_and_head_equal_pytorch(sizes):
     mindspore.set_context(mode=mindspore.PYNATIVE_MODE)
-    network = randomise_batch_norm(YOLOv3(Maps(), num_classes=6, channels=8))
     maps = draw_maps(sizes)
+    network = randomise(YOLOv3(Maps(), num_classes=6, channels=8), tuple(maps))
     expected = torch_outputs(network, maps)
     for ours, theirs in zip(network(tuple(map(Tensor, maps))), expected):
         assert ours.shape == theirs.shape
@@ -121,9 +121,8 @@ def test_decoding_equals_loops():
 
 
 def test_folded_detector_gives_the_same_boxes():
-    mindspore.set_seed(1)  # the scores of untrained weights have hardly any range
     backbone = create_network("ghostnetv2_1x", features_only=True)
-    network = randomise_batch_norm(YOLOv3(backbone, num_classes=2, channels=96))
+    network = randomise(YOLOv3(backbone, num_classes=2, channels=96))
     detector = WithDecoding(network, scale_anchors(ANCHORS, 0.2), 65).set_train(False)
     names = [p.name for p in detector.get_parameters()]
     assert names == [p.name for p in network.get_parameters()]
@@ -134,5 +133,5 @@ def test_folded_detector_gives_the_same_boxes():
     assert not any(isinstance(cell, nn.BatchNorm2d) for _, cell in folded.cells_and_names())
     assert expected[0].shape[1] == len(place_anchors(ANCHORS, 65)[0]) == 3 * (9 + 25 + 81)
     for ours, theirs in zip(folded(x), expected):
-        assert np.ptp(theirs) > 3e-4
+        assert np.ptp(theirs) > 0.3
         assert np.abs(ours.asnumpy() - theirs).max() < 1e-4 * np.ptp(theirs)

@@ -1,8 +1,9 @@
 """What a network computes on a device: outputs, losses of a few steps, and the weights behind them.
 
-python tests/device/compute.py {CPU,GPU,Ascend} TASK FILE [section.key=value ...]      from the project's root
+python tests/device/compute.py {CPU,GPU,Ascend} TASK FILE WEIGHTS [section.key=value ...]      from the project's root
 
-Weights, images and labels are the same everywhere, so that the files of two devices can be compared.
+Images and labels are the same everywhere, and the weights those of the file WEIGHTS, which is written where it is
+missing, so that the files of two devices can be compared.
 """
 
 import sys
@@ -21,22 +22,26 @@ BATCH, SIDE, STEPS, UPDATES = 4, 128, 5, 1000
 SCHEDULE = ("schedule.warmup_epochs=0", "schedule.learning_rate=0.01", "schedule.reference_batch_size=null")
 
 
-def compute(device, name, settings) -> dict:
+def compute(device, name, weights, settings) -> dict:
     """Run the evaluation network once, then `STEPS` training steps on one batch; draw random numbers."""
     from mindspore import Tensor, nn
 
-    from scripts.benchmark_files import randomise_batch_norm
+    from scripts.random_weights import randomise
     from src.config import load_config, parse_override
     from src.layers.dropout import Dropout
     from src.runtime import init_runtime
     from src.tasks import SCHEMAS, create_task
     from src.training.setup import build_run
+    from src.weights import load_weights, save_weights
 
     overrides = [parse_override(text) for text in (*SCHEDULE, f"train.batch_size={BATCH}", *settings)]
     config = load_config(PROJECT / CONFIGS[name], SCHEMAS, overrides)
     runtime = init_runtime(device, 1, graph_mode=True)
     task = create_task(config)
-    network = randomise_batch_norm(task.build_network())
+    network = task.build_network()
+    if not Path(weights).exists():
+        save_weights(randomise(network), weights)
+    load_weights(network, weights)
     columns = [Tensor(column) for column in build_columns(config)]
     outputs = task.build_evaluation_network(network).set_train(False)(columns[0])
     outputs = outputs if isinstance(outputs, (tuple, list)) else [outputs]
@@ -81,4 +86,4 @@ def build_columns(config) -> list:
 
 if __name__ == "__main__":
     sys.path[0] = str(PROJECT)
-    np.savez(sys.argv[3], **compute(sys.argv[1], sys.argv[2], sys.argv[4:]))
+    np.savez(sys.argv[3], **compute(*sys.argv[1:3], sys.argv[4], sys.argv[5:]))

@@ -2,7 +2,7 @@
 
 import mindspore
 import pytest
-from helpers import PROJECT, assert_close, normal, randomise_batch_norm, reference
+from helpers import PROJECT, assert_close, normal, randomise, reference
 from mindspore import Tensor
 
 from scripts import benchmark
@@ -28,7 +28,7 @@ def test_modules_equal_the_cells(task, config, settings, size, graph_mode):
     mindspore.set_context(mode=mindspore.PYNATIVE_MODE)  # conftest's `graph_mode` undoes it
     overrides = [(key, value, "test") for key, value in settings.items()]
     chosen = create_task(load_config(PROJECT / "configs" / task / f"{config}.yaml", SCHEMAS, overrides))
-    network = randomise_batch_norm(chosen.build_network())
+    network = randomise(chosen.build_network())
     cell = chosen.build_export_network(network).set_train(False)
     x = normal(2, 3, size, size)
     with torch.no_grad():

@@ -7,7 +7,7 @@ import helpers
 import mindspore
 import numpy as np
 import pytest
-from helpers import PROJECT, call_here, normal, randomise_batch_norm, reference
+from helpers import PROJECT, call_here, normal, randomise, reference
 from mindspore import Tensor
 
 from src.classification.export_graph import describe_classifier
@@ -23,7 +23,7 @@ IMAGES = normal(5, *SIZE, seed=7)
 
 @pytest.fixture(scope="module")
 def network():
-    return randomise_batch_norm(create_network("ghostnetv2_1x", num_classes=7))
+    return randomise(create_network("ghostnetv2_1x", num_classes=7))
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_mindir_with_fixed_batch_softmax_and_batch_norm(tmp_path, network, expec
     ids=str,
 )
 def test_mindir_of_dfc_options(tmp_path, options):
-    network = randomise_batch_norm(create_network("ghostnetv2_1x", num_classes=5, width=0.25, **options))
+    network = randomise(create_network("ghostnetv2_1x", num_classes=5, width=0.25, **options))
     assert export(network, tmp_path / "a.mindir", "MINDIR", (3, 47, 66), batch=1) < 1e-5
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from helpers import PROJECT, call_here, normal, randomise_batch_norm, reference, write_images
+from helpers import PROJECT, call_here, normal, randomise, reference, write_images
 from mindspore import Tensor, nn
 
 from src.classification.settings import ClassificationConfig
@@ -35,7 +35,7 @@ def folder(tmp_path_factory):
     reference("onnx"), reference("onnxruntime"), reference("ai_edge_litert")
     root = tmp_path_factory.mktemp("exported")
     write_images(root / "data", {"val": {"bright": 3, "dark": 2}}, size=(50, 44))
-    save_weights(randomise_batch_norm(create_network("ghostnetv2_1x", 2)), root / "net.ckpt")
+    save_weights(randomise(create_network("ghostnetv2_1x", 2)), root / "net.ckpt")
     for arguments in (
         ("--file_format", "ONNX", "--file_name", "two.onnx", "--batch_size", 2, "--softmax"),
         ("--file_format", "MINDIR", "--file_name", "any", "--dynamic_batch"),

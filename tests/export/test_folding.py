@@ -3,7 +3,7 @@
 import mindspore
 import numpy as np
 import pytest
-from helpers import normal, randomise_batch_norm
+from helpers import normal, randomise
 from mindspore import Tensor, nn
 
 from src.architecture import VARIANTS
@@ -22,7 +22,7 @@ def batch_norms(network):
 
 
 def assert_folds(name, size=(47, 66), **options):
-    network = randomise_batch_norm(create_network(name, num_classes=20, **options))
+    network = randomise(create_network(name, num_classes=20, **options))
     before = {p.name: p.asnumpy().copy() for p in network.get_parameters()}
     folded = fold_batch_norm(network)
     assert not batch_norms(folded)
@@ -74,7 +74,7 @@ def test_every_variant_and_option_folds(name, options):
 
 def test_a_network_that_was_compiled_folds_as_well():
     mindspore.set_context(mode=mindspore.GRAPH_MODE)
-    network = randomise_batch_norm(nn.SequentialCell([ConvBnAct(3, 8, 3), ConvBnAct(8, 4, relu=False)]))
+    network = randomise(nn.SequentialCell([ConvBnAct(3, 8, 3), ConvBnAct(8, 4, relu=False)]))
     x = Tensor(normal(2, 3, 9, 9))
     expected = network(x).asnumpy()
     folded = fold_batch_norm(network)
@@ -86,7 +86,7 @@ def test_a_network_that_was_compiled_folds_as_well():
 
 def test_plain_sequences_and_biases_fold():
     layers = [nn.Conv2d(3, 4, 3, has_bias=True, bias_init="normal"), nn.BatchNorm2d(4), nn.ReLU()]
-    network = randomise_batch_norm(nn.SequentialCell(layers))
+    network = randomise(nn.SequentialCell(layers))
     x = Tensor(normal(2, 3, 8, 8))
     expected = network(x).asnumpy()
     folded = fold_batch_norm(network)

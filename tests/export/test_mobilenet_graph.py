@@ -3,7 +3,7 @@
 import mindspore
 import numpy as np
 import pytest
-from helpers import assert_close, normal, randomise_batch_norm, reference
+from helpers import assert_close, normal, randomise, reference
 from mindspore import Tensor
 
 from src.classification.export_graph import describe_classifier
@@ -18,9 +18,11 @@ from src.networks import create_network
 from src.segmentation.deeplabv3 import DeepLabV3, FullSizeLogits
 from src.segmentation.export_graph import describe_segmenter
 
-TOLERANCE = 1e-5  # of the outputs' range
+TOLERANCE = 1e-4  # of the outputs' range, of which another image changes a tenth or more
 NETWORKS = [f"mobilenetv2_{attention}1x" for attention in ("", "se_", "cbam_", "ca_", "dfc_")]
 NETWORKS.append("mobilenetv3_large")
+# ReLU6 has values on both sides of its ends; coordinate attention, as random as all others, would magnify rounding
+GAINS = {"mobilenetv2_1x": 2, "mobilenetv2_ca_1x": 0.25}
 ODD, EVEN = (65, 97), (64, 96)
 
 onnx = reference("onnx")
@@ -35,12 +37,7 @@ def pynative(graph_mode):
 
 def build_network(name, **options):
     """A classifier, or a backbone with `features_only`, of random weights and batch normalisation."""
-    mindspore.set_seed(1)
-    network = randomise_batch_norm(create_network(name, num_classes=20, dropout=0.0, **options))
-    for parameter in network.get_parameters():
-        if name.startswith("mobilenet") and parameter.name.endswith("bn1.gamma"):  # ReLU6 shall have values above 6
-            parameter.set_data(Tensor(10 * parameter.asnumpy()))
-    return network
+    return randomise(create_network(name, num_classes=20, dropout=0.0, **options), gain=GAINS.get(name, 1))
 
 
 def describe_any(graph, image, network):
@@ -123,11 +120,8 @@ def test_maps_at_stride_8(name):
 def test_self_attention(size, target):
     options = {"attention": "self_attention", "dfc_target": target, "dfc_blocks": (2, 5, 11, 15), "width": 0.5}
     network = build_network("ghostnetv2_1x", **options)
-    modules = [cell for _, cell in network.cells_and_names() if isinstance(cell, SelfAttention)]
-    assert len(modules) == (8 if target == "both" else 4)
-    for module in modules:  # otherwise all scores are about equal
-        weight = module.query_key_value.weight
-        weight.set_data(Tensor(5 * weight.asnumpy()))
+    modules = sum(isinstance(cell, SelfAttention) for _, cell in network.cells_and_names())
+    assert modules == (8 if target == "both" else 4)
     assert_files_equal(network, describe_any, ["logits"], size)
 
 
@@ -148,17 +142,15 @@ def test_weights_that_two_convolutions_share_are_stored_once(name):
 @pytest.mark.parametrize("name", ["mobilenetv2_ca_1x", "mobilenetv3_large"])
 def test_detector(name):
     backbone = create_network(name, features_only=True, width=0.5)
-    network = YOLOv3(backbone, 3, 16)
-    cell = randomise_batch_norm(WithDecoding(network, ANCHORS, 64))
-    for head in network.heads:  # predictions that are far from their small initial ones
-        head[-1].weight.set_data(Tensor(normal(*head[-1].weight.shape)))
+    network = randomise(YOLOv3(backbone, 3, 16), gain=GAINS.get(name, 1))
+    cell = WithDecoding(network, ANCHORS, 64).set_train(False)
     assert_files_equal(cell, describe_detector, ["boxes", "objectness", "class_scores"], (64, 64))
 
 
 @pytest.mark.parametrize("name", ["mobilenetv2_cbam_1x", "mobilenetv3_large"])
 def test_segmenter(name):
     backbone = create_network(name, features_only=True, width=0.5, output_stride=16)
-    cell = randomise_batch_norm(FullSizeLogits(DeepLabV3(backbone, 5, 16, (2, 4, 6), 8, 0.1)))
+    cell = randomise(FullSizeLogits(DeepLabV3(backbone, 5, 16, (2, 4, 6), 8, 0.1)))
     assert_files_equal(cell, describe_segmenter, ["logits"], ODD)
 
 

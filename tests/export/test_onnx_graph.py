@@ -4,7 +4,7 @@ import mindspore
 import numpy as np
 import pytest
 from dfc_options import SIZES, choices, combinations
-from helpers import assert_close, copy_weights, normal, random_timm, randomise_batch_norm, reference
+from helpers import assert_close, copy_weights, normal, random_timm, randomise, reference
 from mindspore import Tensor
 
 from src.architecture import VARIANTS
@@ -39,7 +39,7 @@ def run(model, x):
 
 
 def assert_equals_network(size=(65, 97), name="ghostnetv2_nose_1x", **options):
-    network = randomise_batch_norm(create_network(name, num_classes=20, dropout=0.0, **options))
+    network = randomise(create_network(name, num_classes=20, dropout=0.0, **options))
     x = normal(2, 3, *size)
     expected = network(Tensor(x))
     expected = expected if isinstance(expected, tuple) else (expected,)
@@ -110,7 +110,7 @@ def test_shapes_are_those_that_onnx_infers():
 
 @pytest.mark.parametrize("options", [{}, {"features_only": True, "output_stride": 16}], ids=str)
 def test_a_large_batch_passes_the_first_blocks_in_chunks(options, monkeypatch):
-    network = randomise_batch_norm(create_network("ghostnetv2_1x", num_classes=20, dropout=0.0, **options))
+    network = randomise(create_network("ghostnetv2_1x", num_classes=20, dropout=0.0, **options))
     size, x = (33, 65), normal(5, 3, 33, 65)
     monkeypatch.setattr("src.export.onnx_backbone.CHUNK_PIXELS", 2 * 33 * 65)
     model = build(fold_batch_norm(network), size, 5)

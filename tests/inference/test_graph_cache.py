@@ -20,14 +20,14 @@ import json, sys
 from pathlib import Path
 import mindspore
 sys.path[:0] = [{project!r}, {project!r} + "/tests"]
-from helpers import normal, randomise_batch_norm
+from helpers import normal, randomise
 from src.inference.graph_cache import CachedNetwork
 from src.runtime import init_runtime
 from training.tiny_network import TinyNetwork
 
 folder, gate, seed, batch, side = *sys.argv[1:3], *map(int, sys.argv[3:])
 init_runtime("CPU", seed, graph_mode=True)
-network = randomise_batch_norm(TinyNetwork(3, dropout=0.0, dfc_gate=gate), seed)
+network = randomise(TinyNetwork(3, dropout=0.0, dfc_gate=gate), seed=seed)
 if folder != "off":
     network = CachedNetwork(network, Path(folder), gate)
 print(json.dumps(network(mindspore.Tensor(normal(batch, 3, side, side))).asnumpy().tolist()))

@@ -3,7 +3,7 @@
 import mindspore
 import numpy as np
 import pytest
-from helpers import normal, randomise_batch_norm, reference
+from helpers import normal, randomise, reference
 from mindspore import Tensor, nn
 
 from src.export.folding import fold_batch_norm
@@ -65,7 +65,7 @@ def network_in_torch(network, x):
 
 
 def small_network():
-    return randomise_batch_norm(DeepLabV3(Backbone(), 5, 8, DILATIONS, 6, dropout=0.1))
+    return randomise(DeepLabV3(Backbone(), 5, 8, DILATIONS, 6, dropout=0.1))
 
 
 def test_logits_equal_pytorch_at_any_aspect(pynative):

@@ -7,7 +7,7 @@ import mindspore
 import numpy as np
 import pytest
 from dfc_options import choices
-from helpers import PROJECT, normal, optimizer_of, randomise_batch_norm, step_of
+from helpers import PROJECT, normal, optimizer_of, randomise, step_of
 from mindspore import Tensor, nn, ops
 
 from src.architecture import DFCOptions
@@ -142,7 +142,7 @@ def options_of_dfc():
 def maps_and_gradients(level):
     """Compile and run DFC attention of all options in one graph: the map of each, and its gradients as a vector."""
     mindspore.set_seed(3)
-    network = randomise_batch_norm(Attentions(options_of_dfc()))
+    network = randomise(Attentions(options_of_dfc()), normal(2, 2, 7, 10))
     parameters = network.trainable_params()
     mixed = mix_precision(network, level, "CPU").set_train()
     (_, maps), gradients = ops.value_and_grad(mixed, None, parameters, has_aux=True)(Tensor(normal(2, 2, 7, 10)))
