@@ -52,6 +52,7 @@ def test_logits_equal_timm_at_any_size(pair, pynative):
         assert_equal_logits(*pair, normal(1, 3, *size))
 
 
+@pytest.mark.long
 def test_gradients_equal_pytorch_in_training_mode():
     """Ours in float32 against PyTorch's in float64.
 

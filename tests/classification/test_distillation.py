@@ -57,6 +57,7 @@ def values(network):
     return {parameter.name: parameter.asnumpy().copy() for parameter in network.get_parameters()}
 
 
+@pytest.mark.long
 def test_the_teacher_stays_and_a_resumed_run_has_the_same_bits(tmp_path):
     student, teacher, step, state = start("O2", **FULL)
     before = values(teacher)
@@ -76,6 +77,7 @@ def test_the_teacher_stays_and_a_resumed_run_has_the_same_bits(tmp_path):
     assert all(np.array_equal(value, values(resumed)[name]) for name, value in values(student).items())
 
 
+@pytest.mark.long
 def test_a_student_alone_with_its_teacher_becomes_like_it():
     """With the teacher's whole weight, labels do not matter, and the loss falls towards 0."""
     student, teacher, step, _ = start(weight=1.0)

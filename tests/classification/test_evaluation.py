@@ -59,6 +59,7 @@ def timm_logits(model, rows):
         return model(torch.stack(images)).numpy()
 
 
+@pytest.mark.long
 def test_a_pytorch_checkpoint_agrees_with_timm_image_by_image(model, tmp_path):
     torch = reference("torch")
     model = spread_answers_(copy.deepcopy(model))

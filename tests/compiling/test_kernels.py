@@ -38,6 +38,7 @@ def faults(device, case, compiled: Compiled) -> list:
     return [f"{' '.join(case)} for {target}: {fault}" for fault in found]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("device", TARGETS)
 def test_reviewed_kernels(device):
     if IS_LISTED or device != "cpu":

@@ -88,6 +88,7 @@ def test_other_sizes_and_backbones_equal_the_cell(size, options):
         assert np.abs(ours - theirs.asnumpy()).max() <= TOLERANCE * np.ptp(theirs.asnumpy())
 
 
+@pytest.mark.long
 def test_evaluation_of_the_file_equals_that_of_the_checkpoint(tmp_path):
     """A random detector's own detections are the objects that it is measured on: its precision is in between."""
     reference("onnx"), reference("onnxruntime")

@@ -125,7 +125,7 @@ def test_tflite(tmp_path, capfd, network, expected, batch, softmax, weights_type
     ("file_format", "package", "batch"),
     [
         ("TFLITE", "ai_edge_quantizer", 2),
-        ("ONNX", "onnxruntime", None),
+        pytest.param("ONNX", "onnxruntime", None, marks=pytest.mark.long),
         pytest.param("ONNX", "onnxruntime", 2, marks=pytest.mark.slow),
     ],
 )

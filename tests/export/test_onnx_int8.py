@@ -122,6 +122,7 @@ def test_a_graph_without_resizes_by_sizes_stays_as_it_is(tmp_path):
     assert model.SerializeToString() == before
 
 
+@pytest.mark.long
 def test_detector_is_near_and_its_boxes_are_decoded_in_float32(tmp_path):
     size = 64
     network, x = YOLOv3(backbone(features_only=True), 3, 16), normal(2, 3, size, size)

@@ -69,6 +69,7 @@ def test_other_sizes_equal_the_cell(output_stride, size):
     assert_close(run_onnx(task, cell, x, 1)[0], cell(Tensor(x)).asnumpy())
 
 
+@pytest.mark.long
 def test_evaluation_of_the_file_equals_that_of_the_checkpoint(tmp_path):
     """Random weights are right in some pixels of random masks."""
     reference("onnx"), reference("onnxruntime")

@@ -43,6 +43,7 @@ def pytorch_step(model, optimizer, rate, images, labels):
     return loss.item()
 
 
+@pytest.mark.long
 def test_first_losses_equal_pytorchs():
     rates = [1e-3] * 5
     model, optimizer, step, _ = build_pair(rates, seed=0, randomise=True)

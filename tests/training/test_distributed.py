@@ -20,6 +20,7 @@ from src.weights.files import read_checkpoint, save_weights
 
 STEPS = "tests/training/distributed_steps.py"
 CONFIG = PROJECT / "configs" / "classification" / "digits.yaml"
+pytestmark = pytest.mark.long
 OVERRIDES = ["network.name=ghostnet_1x", "data.image_size=33", "data.eval_resize=33", "data.workers=1"]
 
 

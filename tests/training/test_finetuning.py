@@ -45,6 +45,7 @@ def frozen_timm(freeze):
     return model, network
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("freeze_to", [3, pytest.param("backbone", marks=pytest.mark.slow)])
 def test_training_of_the_rest_equals_pytorchs(freeze_to):
     torch = reference("torch")

@@ -158,6 +158,7 @@ def float32_attention():
     return maps_and_gradients("O0")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("level", [pytest.param(x, marks=[] if x == "O2" else pytest.mark.slow) for x in LEVELS])
 def test_every_option_of_dfc_attention_follows_float32(level, float32_attention):
     """Maps within a few roundings of float16, which are 5e-4 each; gradients of a normalised weight lose digits.

@@ -40,6 +40,7 @@ def folder(tmp_path_factory):
     return root
 
 
+@pytest.mark.long
 def test_the_table_has_the_slowest_operators(folder):
     log = (folder / "watched" / "train.log").read_text().splitlines()
     start = next(index for index, line in enumerate(log) if line.startswith("profile of 3 batches in "))
@@ -55,12 +56,14 @@ def test_the_table_has_the_slowest_operators(folder):
     assert list((folder / "watched" / "profile").rglob("*.csv"))
 
 
+@pytest.mark.long
 def test_watching_changes_no_weights(folder):
     (plain, _), (watched, _) = (read_checkpoint(folder / name / "last.ckpt") for name in ("plain", "watched"))
     assert plain.keys() == watched.keys() and len(plain) > 20
     assert all(np.array_equal(plain[name], watched[name]) for name in plain)
 
 
+@pytest.mark.long
 def test_the_summary_has_the_images_of_the_first_batch(folder):
     """In its augmentation: as `build_dataset` gives them, brought back to colours."""
     reference("tensorboard")

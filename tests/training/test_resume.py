@@ -186,7 +186,7 @@ def check_same(whole, broken):
 @pytest.mark.parametrize(
     ("script", "recipe"),
     [
-        ("tests/training/tiny_train.py", "everything"),
+        pytest.param("tests/training/tiny_train.py", "everything", marks=pytest.mark.long),
         pytest.param("tests/training/tiny_train.py", "rmsprop", marks=pytest.mark.slow),
         *(pytest.param("train.py", recipe, marks=pytest.mark.slow) for recipe in RECIPES),
     ],

@@ -43,7 +43,7 @@ def test_round_trip_is_exact(timm_model, tmp_path, middle, end, call):
     assert note["source_sha256"] == hashlib.sha256((tmp_path / "a.pth.tar").read_bytes()).hexdigest()
     assert note["source"] == "a.pth.tar"
 
-    result = call(SCRIPT, "--input", middle, "--output", end, cwd=tmp_path)
+    result = call_here(SCRIPT, "--input", middle, "--output", end, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "642 entries read, 764 written" in result.stdout
     back = read_back(tmp_path / end)
