@@ -3,7 +3,7 @@
 import numpy as np
 
 STATISTICS = ("moving_mean", "moving_variance")
-SHAPE = (1, 3, 160, 160)
+SHAPE = (2, 3, 160, 160)
 
 
 def randomise(network, *inputs, seed=0, gain=1.0):
@@ -14,7 +14,7 @@ def randomise(network, *inputs, seed=0, gain=1.0):
 
     Args:
         network: cell of this project, or of MindSpore's.
-        inputs: arrays, or tuples of arrays, to call it with; by default an image of random pixels, (1, 3, 160, 160).
+        inputs: arrays, or tuples of arrays, to call it with; by default two images of random pixels, (2, 3, 160, 160).
         seed: of all random numbers.
         gain: factor of what batch normalisation gives; with 4, ReLU6 has values on both sides of its ends.
     """

@@ -35,7 +35,7 @@ def shared_data(name):
     return folder
 
 
-def randomise_(model, seed=0):
+def randomise_(model, seed=0, gain=1.0):
     """As `randomise`: give a torch model of images random weights; returns it in evaluation mode."""
     torch = importlib.import_module("torch")
     generator = np.random.default_rng(seed)
@@ -52,7 +52,8 @@ def randomise_(model, seed=0):
     for module in model.modules():
         is_norm = isinstance(module, torch.nn.BatchNorm2d)
         for name, parameter in module.named_parameters(recurse=False):
-            set_(parameter, draw(generator, "gamma" if is_norm and name == "weight" else name, parameter.shape))
+            values = draw(generator, "gamma" if is_norm and name == "weight" else name, parameter.shape)
+            set_(parameter, values * gain if is_norm else values)
         if is_norm:
             hooks.append(module.register_forward_pre_hook(set_statistics))
     with torch.no_grad():

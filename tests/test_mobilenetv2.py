@@ -138,11 +138,12 @@ def test_attention_stands_behind_the_depthwise_convolution(attention):
     for stage in model.blocks[1:]:
         for block in stage:
             block.se = timm_module(attention, block.conv_pwl.in_channels)
-    weights = named_as_ours(randomise_(model, seed=1), MODULE_NAMES[attention])
+    # coordinate attention normalises means that hardly differ, which magnifies rounding, in PyTorch as here
+    gain = 0.25 if attention == "ca" else 1
+    weights = named_as_ours(randomise_(model, seed=1, gain=gain), MODULE_NAMES[attention])
     network = copy(weights, create_network("mobilenetv2_1x", attention=attention))
     x = normal(2, 3, 65, 97)
-    # coordinate attention normalises means that hardly differ, which magnifies rounding, in PyTorch as here
-    assert_close(network(Tensor(x)).asnumpy(), run_torch(model, x), 1e-4 if attention == "ca" else 1e-5)
+    assert_close(network(Tensor(x)).asnumpy(), run_torch(model, x), 1e-5)
 
 
 def dfc_in_torch(x, weights, prefix):

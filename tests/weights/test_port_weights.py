@@ -38,7 +38,7 @@ def test_round_trip_is_exact(timm_model, tmp_path, middle, end, call):
     result = call(SCRIPT, "--input", "a.pth.tar", "--output", middle, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "764 entries read, 642 written" in result.stdout
-    assert float(result.stdout.split("logits differ by ")[1]) < 1e-5
+    assert float(result.stdout.split("logits differ by ")[1]) < 5e-5
     note = json.loads((tmp_path / f"{middle}.json").read_text())
     assert note["source_sha256"] == hashlib.sha256((tmp_path / "a.pth.tar").read_bytes()).hexdigest()
     assert note["source"] == "a.pth.tar"
