@@ -143,7 +143,7 @@ def test_attention_stands_behind_the_depthwise_convolution(attention):
     weights = named_as_ours(randomise_(model, seed=1, gain=gain), MODULE_NAMES[attention])
     network = copy(weights, create_network("mobilenetv2_1x", attention=attention))
     x = normal(2, 3, 65, 97)
-    assert_close(network(Tensor(x)).asnumpy(), run_torch(model, x), 1e-5)
+    assert_close(network(Tensor(x)).asnumpy(), run_torch(model, x), 3e-5)
 
 
 def dfc_in_torch(x, weights, prefix):

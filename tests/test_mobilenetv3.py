@@ -75,7 +75,7 @@ def test_features_equal_timm(output_stride, strides):
     maps = network(Tensor(x))
     assert [m.shape[2:] for m in maps] == [(-(-97 // stride), -(-130 // stride)) for stride in strides]
     for ours, theirs in zip(maps, run_exactly(model, x)[1:]):
-        assert_close(ours.asnumpy(), theirs, 1e-5)
+        assert_close(ours.asnumpy(), theirs, 3e-5)
 
 
 def test_probabilities_of_dropping_are_timms():
