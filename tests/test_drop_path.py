@@ -156,6 +156,7 @@ class Loss(nn.Cell):
         return ((self.blocks(x) - 1) ** 2).mean()
 
 
+@pytest.mark.long
 def test_a_resumed_training_drops_the_same_paths(tmp_path):
     data = normal(6, 4, 8, 5, 5)
 

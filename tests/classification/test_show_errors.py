@@ -75,6 +75,7 @@ def test_a_large_matrix_has_no_names_and_loses_no_pair():
     assert np.array_equal(pool(np.eye(250)), np.eye(250))
 
 
+@pytest.mark.long
 def test_the_command(tmp_path):
     """A network that gives the same logits for all images: those of the other class have the highest loss."""
     write_images(tmp_path / "data", {"val": {"bright": 3, "dark": 2}}, {"bright": 160, "dark": 0}, size=(33, 33))

@@ -154,6 +154,7 @@ def test_segmenter(name):
     assert_files_equal(cell, describe_segmenter, ["logits"], ODD)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "options"),
     [
