@@ -16,7 +16,7 @@ def randomise(network, *inputs, seed=0, gain=1.0):
         network: cell of this project, or of MindSpore's.
         inputs: arrays, or tuples of arrays, to call it with; by default two images of random pixels, (2, 3, 160, 160).
         seed: of all random numbers.
-        gain: factor of what batch normalisation gives; with 4, ReLU6 has values on both sides of its ends.
+        gain: factor of what batch normalisation gives; with 2, ReLU6 has values on both sides of its ends.
     """
     import mindspore
     from mindspore import Tensor, nn
@@ -33,10 +33,9 @@ def randomise(network, *inputs, seed=0, gain=1.0):
         return tuple(map(Tensor, x)) if isinstance(x, tuple) else Tensor(x)
 
     def set_statistics(cell, features):
-        mean, variance = measure(features[0].asnumpy())
-        mean += np.sqrt(variance) * generator.uniform(-0.5, 0.5, mean.shape)
+        mean, variance = draw_statistics(generator, features[0].asnumpy())
         cell.moving_mean.set_data(Tensor(mean.astype(np.float32)))
-        cell.moving_variance.set_data(Tensor((variance * generator.uniform(0.5, 1.5, mean.shape)).astype(np.float32)))
+        cell.moving_variance.set_data(Tensor(variance.astype(np.float32)))
 
     norms = [cell for _, cell in network.cells_and_names() if isinstance(cell, nn.BatchNorm2d)]
     hooks = [cell.register_forward_pre_hook(set_statistics) for cell in norms]
@@ -60,6 +59,8 @@ def draw(generator, name, shape):
     return generator.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))
 
 
-def measure(features):
-    """Measure mean and variance of each channel of (N, C, H, W); no variance is below a tenth of the mean square."""
-    return features.mean((0, 2, 3)), np.maximum(features.var((0, 2, 3)), 0.1 * np.square(features).mean() + 1e-5)
+def draw_statistics(generator, features):
+    """Draw mean and variance around those of the channels of (N, C, H, W), it at least a tenth of the mean square."""
+    variance = np.maximum(features.var((0, 2, 3)), 0.1 * np.square(features).mean() + 1e-5)
+    mean = features.mean((0, 2, 3)) + np.sqrt(variance) * generator.uniform(-0.5, 0.5, variance.shape)
+    return mean, variance * generator.uniform(0.5, 1.5, variance.shape)

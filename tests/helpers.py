@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scripts.random_weights import SHAPE, draw, measure
+from scripts.random_weights import SHAPE, draw, draw_statistics
 from scripts.random_weights import randomise as randomise
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -44,9 +44,9 @@ def randomise_(model, seed=0, gain=1.0):
         tensor.data.copy_(torch.from_numpy(np.asarray(values)))
 
     def set_statistics(norm, features):
-        mean, variance = measure(features[0].numpy())
-        set_(norm.running_mean, mean + np.sqrt(variance) * generator.uniform(-0.5, 0.5, mean.shape))
-        set_(norm.running_var, variance * generator.uniform(0.5, 1.5, mean.shape))
+        mean, variance = draw_statistics(generator, features[0].numpy())
+        set_(norm.running_mean, mean)
+        set_(norm.running_var, variance)
 
     hooks = []
     for module in model.modules():

@@ -1,6 +1,5 @@
 """scripts/show_attention.py: the drawn arrays against timm's and PyTorch's, for every task, and mistakes."""
 
-import mindspore
 import numpy as np
 import pytest
 from helpers import PROJECT, assert_close, call_here, copy_weights, random_timm, randomise, reference
@@ -37,7 +36,6 @@ def folder(tmp_path_factory):
     for name, height, width in (("a.png", 129, 129), ("b/a.png", 65, 65), ("wide.png", 65, 97)):
         (root / name).parent.mkdir(exist_ok=True)
         Image.fromarray(generator.integers(0, 256, (height, width, 3), np.uint8)).save(root / name)
-    mindspore.set_seed(0)
     for task in ("detection", "segmentation"):
         save_weights(randomise(build_network(task)), root / f"{task}.ckpt")
     return root
